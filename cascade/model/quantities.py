@@ -1,0 +1,61 @@
+"""Compose's ways to write bytes, durations and CPUs, read into plain numbers.
+
+Source: the Compose Specification, "Specifying byte values" and "Specifying durations".
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+_SECONDS_PER_UNIT = (Decimal(3600), Decimal(60), Decimal(1), Decimal("0.001"))
+
+
+def parse_bytes(value: object) -> int:
+    """`512M`, `2gb` or a number of bytes, as bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _BYTES.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError(f"{value!r} is no amount of memory: write it like 512M or 2G")
+    return int(Decimal(match[1]) * _UNIT_BYTES[match[2].lower()])
+
+
+def parse_seconds(value: object) -> float:
+    """`90s`, `1m30s`, `500ms` or a number of seconds, as seconds."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None or not any(match.groups()):
+        raise ValueError(f"{value!r} is no duration: write it like 10s, 1m30s or 500ms")
+    parts = zip(match.groups(), _SECONDS_PER_UNIT, strict=True)
+    return float(sum(Decimal(amount) * seconds for amount, seconds in parts if amount))
+
+
+def parse_cpus(value: object) -> Decimal:
+    """`'0.5'` or 2, as a number of CPUs."""
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is no number of CPUs: write it like '0.5'") from None
+
+
+MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0)]
+Cpus = Annotated[Decimal, BeforeValidator(parse_cpus), Field(gt=0)]
+
+
+def nanoseconds(seconds: float) -> int:
+    """The Engine API's unit of time."""
+    return round(seconds * 1_000_000_000)
+
+
+def nano_cpus(cpus: Decimal) -> int:
+    """The Engine API's unit of CPU."""
+    return int(cpus * 1_000_000_000)

@@ -1,0 +1,169 @@
+"""What a fleet is to consist of: every resource, in the order in which it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from cascade.model.fleet import Fleet, Overlay
+from cascade.model.host import Host
+from cascade.model.image import ArchiveImage, ImageSource
+from cascade.model.workload import Workload
+from cascade.planning.resource import Fields, Key
+from cascade.planning.specs import LABEL_SYSTEM, container_body, service_spec
+from cascade.planning.waves import Wave
+
+Stage = Literal["system", "engine", "swarm", "networks", "volumes", "images", "rollout"]
+
+DAEMON_SETTINGS = "/etc/docker/daemon.json"
+SYSCTL_FILE = "/etc/sysctl.d/90-cascade.conf"
+ENGINE_PACKAGES = {
+    "distribution": ("docker.io", "docker-cli"),
+    "docker": (
+        "docker-ce",
+        "docker-ce-cli",
+        "containerd.io",
+        "docker-buildx-plugin",
+        "docker-compose-plugin",
+    ),
+}
+REPOSITORY_FILES = ("/etc/apt/keyrings/docker.asc", "/etc/apt/sources.list.d/docker.sources")
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One resource as it should be, and the stage of the deployment that makes it so."""
+
+    stage: Stage
+    key: Key
+    fields: Fields
+
+
+def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
+    """Every resource of the fleet, in the order in which a bare fleet is built."""
+    hosts = fleet.hosts.values()
+    return (
+        *(item for host in hosts for item in _system(host)),
+        *(item for host in hosts for item in _engine(host)),
+        *_swarm(fleet),
+        *(_network(fleet, overlay) for overlay in fleet.settings.networks),
+        *_volumes(fleet),
+        *_images(fleet),
+        *(_workload(fleet, workload) for wave in order for workload in wave.workloads),
+    )
+
+
+def _system(host: Host) -> Iterator[Desired]:
+    for package in host.packages:
+        yield Desired("system", Key(host.name, "package", package), {"installed": True})
+    yield _file("system", host, SYSCTL_FILE, sysctls=host.sysctls)
+    for name, value in host.sysctls.items():
+        yield Desired("system", Key(host.name, "sysctl", name), {"value": value})
+    if "clock" not in host.absent:
+        yield _unit("system", host, "systemd-timesyncd.service")
+
+
+def _engine(host: Host) -> Iterator[Desired]:
+    settings = Key(host.name, "daemon-settings", DAEMON_SETTINGS)
+    yield Desired("engine", settings, host.docker.settings)
+    if host.docker.source == "docker":
+        for path in REPOSITORY_FILES:
+            yield _file("engine", host, path)
+    for package in ENGINE_PACKAGES[host.docker.source]:
+        yield Desired("engine", Key(host.name, "package", package), {"installed": True})
+    yield _unit("engine", host, "docker.service")
+
+
+def _file(stage: Stage, host: Host, path: str, **values: Any) -> Desired:
+    content = render(path, host=host, **values)
+    fields = {"content": content, "mode": "644", "owner": "root", "group": "root"}
+    return Desired(stage, Key(host.name, "file", path), fields)
+
+
+def render(path: str, **values: Any) -> str:
+    """A host's file from the template at the same place under templates/."""
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        autoescape=False,  # noqa: S701 - configuration files, not HTML
+    )
+    return templates.get_template(f"{path.lstrip('/')}.j2").render(values)
+
+
+def _unit(stage: Stage, host: Host, name: str) -> Desired:
+    return Desired(stage, Key(host.name, "unit", name), {"enabled": True, "active": True})
+
+
+def _swarm(fleet: Fleet) -> Iterator[Desired]:
+    manager = fleet.manager
+    for host in sorted(fleet.hosts.values(), key=lambda host: host is not manager):
+        fields = {"role": host.swarm_role, "address": host.swarm_address, "member": True}
+        yield Desired("swarm", Key(host.name, "swarm", host.name), fields | _pool(fleet, host))
+    for host in fleet.hosts.values():
+        if host.node_labels:
+            yield Desired("swarm", Key(manager.name, "node-labels", host.name), dict(host.node_labels))
+
+
+def _pool(fleet: Fleet, host: Host) -> dict[str, Any]:
+    if host is not fleet.manager:
+        return {}
+    pool = fleet.settings.swarm_pool
+    return {"pool": [str(pool.pool)], "subnet_size": pool.subnet_size}
+
+
+def _network(fleet: Fleet, overlay: Overlay) -> Desired:
+    mtu = {"com.docker.network.driver.mtu": str(overlay.mtu)} if overlay.mtu else {}
+    fields = {
+        "driver": "overlay",
+        "internal": overlay.internal,
+        "attachable": overlay.attachable,
+        "options": mtu,
+    }
+    subnet = {"subnet": str(overlay.subnet)} if overlay.subnet else {}
+    return Desired("networks", Key(fleet.manager.name, "network", overlay.name), fields | subnet)
+
+
+def _volumes(fleet: Fleet) -> Iterator[Desired]:
+    wanted = {
+        Key(host.name, "volume", mount.source)
+        for workloads in fleet.workloads.values()
+        for workload in workloads
+        for mount in workload.mounts
+        if mount.type == "volume"
+        for host in fleet.eligible(workload)
+    }
+    labels = {LABEL_SYSTEM: fleet.settings.system}
+    return (Desired("volumes", key, {"driver": "local", "labels": labels}) for key in sorted(wanted))
+
+
+def _images(fleet: Fleet) -> Iterator[Desired]:
+    wanted = {
+        (host.name, fleet.pinned_images[image]): fleet.settings.images[image]
+        for workloads in fleet.workloads.values()
+        for workload in workloads
+        for image in (workload.service.image,)
+        for host in fleet.eligible(workload)
+    }
+    for (host, pinned), source in sorted(wanted.items(), key=lambda item: item[0]):
+        yield Desired("images", Key(host, "image", pinned), _image(pinned, source))
+
+
+def _image(pinned: str, source: ImageSource) -> Mapping[str, Any]:
+    archive = {"archive": str(source.path)} if isinstance(source, ArchiveImage) else {}
+    return {"present": pinned, **archive}
+
+
+def _workload(fleet: Fleet, workload: Workload) -> Desired:
+    if workload.kind == "service":
+        key = Key(fleet.manager.name, "service", workload.name)
+        return Desired("rollout", key, service_spec(workload, fleet))
+    (host,) = fleet.eligible(workload)
+    fields = {"running": True, **container_body(workload, fleet)}
+    return Desired("rollout", Key(host.name, "container", workload.name), fields)

@@ -1,0 +1,296 @@
+"""What the hosts' snapshots say, in the shape of the desired resources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cascade.model.fleet import Fleet
+from cascade.planning.desired import DAEMON_SETTINGS
+from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
+from cascade.planning.specs import LABEL_SYSTEM
+
+MINIMUM_API = (1, 44)
+
+Snapshot = Mapping[str, Any]
+_ENGINE_KINDS: frozenset[Kind] = frozenset(
+    ("swarm", "node-labels", "network", "volume", "image", "service", "container")
+)
+_BODY = (
+    "Image",
+    "Entrypoint",
+    "Cmd",
+    "Env",
+    "WorkingDir",
+    "User",
+    "StopSignal",
+    "StopTimeout",
+    "Healthcheck",
+)
+_HOST_CONFIG = (
+    "Mounts",
+    "Binds",
+    "Devices",
+    "CapAdd",
+    "CapDrop",
+    "Privileged",
+    "SecurityOpt",
+    "Ulimits",
+    "Sysctls",
+    "ExtraHosts",
+    "Init",
+    "ReadonlyRootfs",
+    "NanoCpus",
+    "Memory",
+    "MemoryReservation",
+    "RestartPolicy",
+    "PortBindings",
+)
+_DEFAULTED_BY_ENGINE = ("ShmSize", "LogConfig")
+
+
+@dataclass
+class Observed:
+    """The resources that were read, what could not be read, and engines that must be started to be read."""
+
+    resources: Resources = field(default_factory=dict)
+    unknown: list[Unknown] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
+    stale_settings: set[str] = field(default_factory=set)
+    health: dict[Key, int] = field(default_factory=dict)
+    placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+
+    def unreadable(self, key: Key, manager: str) -> bool:
+        """Whether this resource lies on a host left out, or in an engine that does not run."""
+        if key.host in self.unread:
+            return True
+        if key.kind not in _ENGINE_KINDS:
+            return False
+        asked = {key.host}
+        if key.kind == "swarm":
+            asked.add(manager)
+        if key.kind == "node-labels":
+            asked.add(key.name)
+        return not asked.isdisjoint(self.stopped | self.unread)
+
+
+def observe(fleet: Fleet, snapshots: Mapping[str, Snapshot], wanted: Resources) -> Observed:
+    """The fleet as its hosts' snapshots show it. `wanted` says which parts of shared objects are ours."""
+    observed = Observed(unread=set(fleet.hosts) - set(snapshots))
+    for name, snapshot in snapshots.items():
+        _observe_host(observed, name, snapshot, wanted)
+    engines = {name: engine for name, snapshot in snapshots.items() if (engine := _engine(snapshot))}
+    _observe_swarm(observed, fleet.manager.name, engines, wanted)
+    return observed
+
+
+def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:
+    engine = snapshot["docker"]
+    return engine if engine and "api" in engine else None
+
+
+def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
+    _simple(observed, host, "package", snapshot["packages"], lambda _: {"installed": True})
+    _simple(observed, host, "sysctl", snapshot["sysctls"], lambda value: {"value": value})
+    _simple(
+        observed,
+        host,
+        "unit",
+        snapshot["units"],
+        lambda unit: {key: unit[key] for key in ("enabled", "active")},
+    )
+    files = dict(snapshot["files"])
+    _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS), snapshot, wanted)
+    _simple(observed, host, "file", files, _file)
+    docker = snapshot["docker"]
+    if docker and "error" in docker:
+        observed.unknown.append(Unknown(host, "Docker engine", docker["error"]))
+    elif docker and docker.get("stopped"):
+        observed.stopped.add(host)
+    elif docker:
+        _observe_engine(observed, host, docker, wanted)
+
+
+def _simple(observed: Observed, host: str, kind: Kind, found: Any, fields: Any) -> None:
+    """Resources by name, where None is absent and an error is unknown."""
+    if "error" in found:
+        observed.unknown.append(Unknown(host, f"{kind}s", found["error"]))
+        return
+    for name, value in found.items():
+        if isinstance(value, dict) and "error" in value:
+            observed.unknown.append(Unknown(host, f"{kind} {name}", value["error"]))
+        elif value is not None:
+            observed.resources[Key(host, kind, name)] = fields(value)
+
+
+def _file(found: Mapping[str, Any]) -> Fields:
+    return {name: found[name] for name in ("sha256", "mode", "owner", "group")}
+
+
+def _daemon_settings(
+    observed: Observed, host: str, found: Any, snapshot: Snapshot, wanted: Resources
+) -> None:
+    """Only the keys that are wanted; the rest of the file is the owner's."""
+    key = Key(host, "daemon-settings", DAEMON_SETTINGS)
+    if found is None or key not in wanted:
+        return
+    try:
+        settings = json.loads(found["content"] or "{}") if "error" not in found else {}
+        if not isinstance(settings, dict):
+            raise ValueError("not a JSON object")
+    except ValueError as error:
+        observed.unknown.append(Unknown(host, DAEMON_SETTINGS, f"{error}: mend it or move it away"))
+        return
+    if "error" in found:
+        observed.unknown.append(Unknown(host, DAEMON_SETTINGS, found["error"]))
+        return
+    observed.resources[key] = {name: settings[name] for name in wanted[key] if name in settings}
+    engine = _engine(snapshot)
+    if engine and found["changed"] > engine["started"]:
+        observed.stale_settings.add(host)
+
+
+def _observe_engine(observed: Observed, host: str, engine: Mapping[str, Any], wanted: Resources) -> None:
+    api = tuple(int(part) for part in engine["api"].split("."))
+    if api < MINIMUM_API:
+        observed.unknown.append(
+            Unknown(
+                host,
+                "Docker engine",
+                f"its API {engine['api']} is older than 1.44: upgrade Docker to 25 or later",
+            )
+        )
+        return
+    for volume in engine["volumes"]:
+        labels = {name: text for name, text in (volume["Labels"] or {}).items() if name == LABEL_SYSTEM}
+        observed.resources[Key(host, "volume", volume["Name"])] = {
+            "driver": volume["Driver"],
+            "labels": labels,
+        }
+    present = {reference for image in engine["images"] for reference in (image["Id"], *image["RepoDigests"])}
+    for key, fields in wanted.items():
+        if key.host == host and key.kind == "image" and fields["present"] in present:
+            observed.resources[key] = fields
+    for item in engine["containers"]:
+        _observe_container(observed, host, item, wanted)
+
+
+def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], wanted: Resources) -> None:
+    container, image = item["container"], item["image"]
+    if "com.docker.swarm.task.id" in (container["Config"]["Labels"] or {}):
+        return
+    key = Key(host, "container", container["Name"].lstrip("/"))
+    state = container["State"]
+    body = {name: _own(container["Config"].get(name), image.get(name)) for name in _BODY}
+    networks = container["NetworkSettings"]["Networks"]
+    ours = wanted.get(key, {}).get("HostConfig", {})
+    compared = (*_HOST_CONFIG, *(name for name in _DEFAULTED_BY_ENGINE if name in ours))
+    observed.resources[key] = {
+        **body,
+        "Image": container["Config"]["Image"],
+        "Labels": _own(container["Config"]["Labels"], image.get("Labels")),
+        "HostConfig": {name: container["HostConfig"].get(name) for name in compared},
+        "NetworkingConfig": {
+            "EndpointsConfig": {
+                name: {
+                    "Aliases": [
+                        alias for alias in endpoint["Aliases"] or [] if not container["Id"].startswith(alias)
+                    ]
+                }
+                for name, endpoint in networks.items()
+            }
+        },
+        "running": state["Running"],
+    }
+    health = state.get("Health", {}).get("Status", "healthy")
+    observed.health[key] = int(state["Running"] and health == "healthy")
+    observed.placed[key] = (host,)
+
+
+def _own(value: Any, inherited: Any) -> Any:
+    """What a container says beyond its image."""
+    if isinstance(value, dict) and isinstance(inherited, dict):
+        return {name: item for name, item in value.items() if inherited.get(name) != item}
+    if isinstance(value, list) and value != inherited:
+        return [item for item in value if item not in (inherited or [])]
+    return None if value == inherited else value
+
+
+def _observe_swarm(
+    observed: Observed, manager: str, engines: Mapping[str, Mapping[str, Any]], wanted: Resources
+) -> None:
+    cluster = engines.get(manager, {})
+    nodes = {node["ID"]: node for node in cluster.get("nodes", ())}
+    hosts = {engine["swarm"]["NodeID"]: host for host, engine in engines.items() if engine["swarm"]["NodeID"]}
+    for node_id, host in hosts.items():
+        settings = cluster["cluster"] if host == manager and "cluster" in cluster else None
+        observed.resources[Key(host, "swarm", host)] = _member(engines[host]["swarm"], nodes, settings)
+        _labels(observed, Key(manager, "node-labels", host), nodes.get(node_id), wanted)
+    for network in cluster.get("networks", ()):
+        key = Key(manager, "network", network["Name"])
+        observed.resources[key] = _network(network, wanted.get(key, {}))
+    network_names = {network["Id"]: network["Name"] for network in cluster.get("networks", ())}
+    for service in cluster.get("services", ()):
+        key = Key(manager, "service", service["Spec"]["Name"])
+        observed.resources[key] = _with_network_names(service["Spec"], network_names)
+        tasks = list(_healthy(service["ID"], cluster["tasks"], nodes))
+        observed.health[key] = len(tasks)
+        observed.placed[key] = tuple(sorted({hosts.get(task["NodeID"], task["NodeID"]) for task in tasks}))
+
+
+def _member(swarm: Mapping[str, Any], nodes: Mapping[str, Any], cluster: Mapping[str, Any] | None) -> Fields:
+    fields = {
+        "role": "manager" if swarm["ControlAvailable"] else "worker",
+        "address": swarm["NodeAddr"],
+        "member": swarm["LocalNodeState"] == "active" and swarm["NodeID"] in nodes,
+    }
+    pool = {"pool": cluster["DefaultAddrPool"], "subnet_size": cluster["SubnetSize"]} if cluster else {}
+    return fields | pool
+
+
+def _labels(observed: Observed, key: Key, node: Mapping[str, Any] | None, wanted: Resources) -> None:
+    """Only the labels that are wanted; others on the node are the owner's."""
+    if node is None or key not in wanted:
+        return
+    labels = node["Spec"].get("Labels") or {}
+    observed.resources[key] = {name: labels[name] for name in wanted[key] if name in labels}
+
+
+def _network(network: Mapping[str, Any], wanted: Fields) -> Fields:
+    """An overlay without a driver or subnet was refused by the allocator, and is not what it says."""
+    options = {
+        name: text
+        for name, text in (network["Options"] or {}).items()
+        if name != "com.docker.network.driver.overlay.vxlanid_list"
+    }
+    subnets = [config["Subnet"] for config in network["IPAM"]["Config"] or []]
+    subnet = {"subnet": subnets[0] if subnets else None} if "subnet" in wanted else {}
+    return {
+        "driver": network["Driver"],
+        "internal": network["Internal"],
+        "attachable": network["Attachable"],
+        "options": options,
+        **subnet,
+    }
+
+
+def _with_network_names(spec: Fields, names: Mapping[str, str]) -> Fields:
+    template = spec["TaskTemplate"]
+    networks = [
+        {**network, "Target": names.get(network["Target"], network["Target"])}
+        for network in template.get("Networks") or []
+    ]
+    return {**spec, "TaskTemplate": {**template, "Networks": networks}}
+
+
+def _healthy(
+    service_id: str, tasks: Iterable[Mapping[str, Any]], nodes: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """The tasks that count: up to date, running, on a node that is not down."""
+    for task in tasks:
+        ready = nodes.get(task["NodeID"], {}).get("Status", {}).get("State") == "ready"
+        if task["ServiceID"] == service_id and task["Status"]["State"] == "running" and ready:
+            yield task

@@ -1,0 +1,204 @@
+"""The plan: made once per run from one diff; everything that will happen, in order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cascade.model.fleet import Fleet
+from cascade.model.workload import Workload
+from cascade.planning.comparable import comparable
+from cascade.planning.desired import Desired, Stage, desired
+from cascade.planning.diff import Change, diff
+from cascade.planning.observed import Observed, Snapshot, observe
+from cascade.planning.resource import Key, Resources, Unknown
+from cascade.planning.waves import Wave, rollout_order
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The rollout goes on when every workload of the wave is healthy at its spec, and stays so."""
+
+    wave: Wave
+    hold_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: the same thing on each of its hosts, at the same time."""
+
+    name: str
+    work: Mapping[str, tuple[Change, ...] | Gate]
+
+
+@dataclass(frozen=True)
+class AgentStatus:
+    """How one workload stands."""
+
+    workload: Workload
+    nodes: tuple[str, ...]
+    healthy: int
+
+    @property
+    def up(self) -> bool:
+        return self.healthy >= self.workload.replicas
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every difference between files and hosts, and the steps that remove it."""
+
+    steps: Mapping[Stage, tuple[Step, ...]]
+    changes: tuple[Change, ...]
+    unknown: tuple[Unknown, ...]
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+    agents: tuple[AgentStatus, ...] = field(default=())
+
+
+def make_plan(fleet: Fleet, snapshots: Mapping[str, Snapshot]) -> Plan:
+    """Compares the fleet's files with its hosts. Pure: the same input gives the same plan.
+
+    Hosts of the fleet without a snapshot are left out, with everything that lies on them.
+    """
+    order = rollout_order(fleet)
+    wanted = desired(fleet, order)
+    resources: Resources = {item.key: item.fields for item in wanted}
+    observed = observe(fleet, snapshots, resources)
+    changes = _changes(fleet, wanted, observed)
+    agents = {status.workload.name: status for wave in order for status in _statuses(fleet, wave, observed)}
+    return Plan(
+        steps=_steps(fleet, order, wanted, changes, observed, agents),
+        changes=tuple(changes.values()),
+        unknown=tuple(observed.unknown),
+        refused=tuple(_refused(changes.values())),
+        notes=tuple(_notes(fleet, observed)),
+        agents=tuple(agents.values()),
+    )
+
+
+def _changes(fleet: Fleet, wanted: Iterable[Desired], observed: Observed) -> dict[Key, Change]:
+    manager = fleet.manager.name
+    readable = {item.key: item for item in wanted if not observed.unreadable(item.key, manager)}
+    found = diff(
+        {key: comparable(key.kind, item.fields) for key, item in readable.items()},
+        {key: comparable(key.kind, fields) for key, fields in observed.resources.items()},
+    )
+    stale = {
+        key: Change(key, "update", (), item.fields)
+        for key, item in readable.items()
+        if key.kind == "daemon-settings" and key.host in observed.stale_settings
+    }
+    complete = {
+        key: Change(key, change.action, change.fields, readable[key].fields) for key, change in found.items()
+    }
+    return {key: {**stale, **complete}[key] for key in readable if key in complete or key in stale}
+
+
+def _statuses(fleet: Fleet, wave: Wave, observed: Observed) -> Iterator[AgentStatus]:
+    for workload in wave.workloads:
+        key = workload_key(fleet, workload)
+        yield AgentStatus(workload, observed.placed.get(key, ()), observed.health.get(key, 0))
+
+
+def workload_key(fleet: Fleet, workload: Workload) -> Key:
+    """Where a workload lives: services with the manager, containers on their host."""
+    if workload.kind == "service":
+        return Key(fleet.manager.name, "service", workload.name)
+    (host,) = fleet.eligible(workload)
+    return Key(host.name, "container", workload.name)
+
+
+def _steps(
+    fleet: Fleet,
+    order: Iterable[Wave],
+    wanted: Iterable[Desired],
+    changes: Mapping[Key, Change],
+    observed: Observed,
+    agents: Mapping[str, AgentStatus],
+) -> dict[Stage, tuple[Step, ...]]:
+    steps: dict[Stage, list[Step]] = defaultdict(list)
+    by_stage: dict[Stage, list[Change]] = defaultdict(list)
+    for item in wanted:
+        if item.stage != "rollout" and item.key in changes:
+            by_stage[item.stage].append(changes[item.key])
+    for stage, found in by_stage.items():
+        steps[stage] = list(_host_steps(found))
+    disturbed = {change.key.host for change in changes.values() if change.key.kind == "daemon-settings"}
+    for wave in order:
+        steps["rollout"] += _wave_steps(fleet, wave, changes, disturbed | observed.stopped, agents)
+    return {stage: tuple(found) for stage, found in steps.items()}
+
+
+def _host_steps(changes: Iterable[Change]) -> Iterator[Step]:
+    """One step per thing, for all hosts at once; the packages of a stage are one thing."""
+    merged: dict[str, dict[str, list[Change]]] = {}
+    for change in changes:
+        packages = change.key.kind == "package"
+        name = "install packages" if packages else str(change)
+        merged.setdefault(name, defaultdict(list))[change.key.host].append(change)
+    for name, work in merged.items():
+        listed = sorted({change.key.name for found in work.values() for change in found})
+        full = f"install {', '.join(listed)}" if name == "install packages" else name
+        yield Step(full, {host: tuple(found) for host, found in work.items()})
+
+
+def _wave_steps(
+    fleet: Fleet,
+    wave: Wave,
+    changes: Mapping[Key, Change],
+    disturbed: set[str],
+    agents: Mapping[str, AgentStatus],
+) -> Iterator[Step]:
+    keys = {workload.name: workload_key(fleet, workload) for workload in wave.workloads}
+    found = [changes[key] for key in keys.values() if key in changes]
+    for change in found:
+        yield Step(f"{wave}: {change}", {change.key.host: (change,)})
+    shaken = any(host.name in disturbed for workload in wave.workloads for host in fleet.eligible(workload))
+    if found or shaken or not all(agents[name].up for name in keys):
+        gate = Gate(wave, _hold_s(wave, shaken), _deadline_s(wave))
+        yield Step(f"{wave}: gate", {fleet.manager.name: gate})
+
+
+SETTLE_S = 5.0
+SCHEDULING_S = 60.0
+
+
+def _hold_s(wave: Wave, shaken: bool) -> float:
+    """With a health check, running is healthy; without one a crash loop looks well for a while."""
+    return SETTLE_S if shaken or any(workload.health is None for workload in wave.workloads) else 0.0
+
+
+def _deadline_s(wave: Wave) -> float:
+    checks = [workload.health for workload in wave.workloads if workload.health]
+    longest = max(
+        (check.start_period + check.retries * (check.interval + check.timeout) for check in checks),
+        default=0.0,
+    )
+    return longest + SCHEDULING_S
+
+
+def _refused(changes: Iterable[Change]) -> Iterator[str]:
+    """What Cascade does not do by itself, with what a person can do."""
+    for change in changes:
+        differs = ", ".join(map(str, change.fields))
+        where = f"{change.key.host}: {change.key.kind} {change.key.name}"
+        if change.key.kind == "swarm" and change.action == "update":
+            yield f"{where}: {differs}; if nothing there is needed: `docker swarm leave --force`, then run again"
+        elif change.action == "replace" and change.key.kind in ("network", "volume"):
+            yield f"{where}: {differs}; it cannot be changed in place: `docker {change.key.kind} rm`, then run again"
+
+
+def _notes(fleet: Fleet, observed: Observed) -> Iterator[str]:
+    for host in sorted(observed.stopped):
+        yield f"{host}: its engine does not run; what is in it cannot be read before it is started"
+    for host in sorted(observed.unread):
+        yield f"{host}: left out by --limit"
+    for workload in (workload for workloads in fleet.workloads.values() for workload in workloads):
+        hosts = fleet.eligible(workload)
+        without = sorted({port.published for port in workload.ports if port.mode == "ingress"})
+        if without and any("ipvs" in host.absent for host in hosts):
+            ports = ", ".join(map(str, without))
+            yield f"{workload.name}: port {ports} is not published: group_data says there is no IPVS"

@@ -1,0 +1,268 @@
+"""Workloads as the Engine API wants them: complete, explicit, canonical.
+
+Source: Docker Engine API 1.44, `POST /services/create` and `POST /containers/create`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cascade.model.compose import HealthCheck, Mount, RestartPolicy
+from cascade.model.fleet import Fleet
+from cascade.model.host import Host
+from cascade.model.quantities import nano_cpus, nanoseconds
+from cascade.model.workload import Workload
+
+LABEL_SYSTEM = "cascade.system"
+LABEL_GROUP = "cascade.group"
+LABEL_AGENT = "cascade.agent"
+LABEL_DIGEST = "cascade.digest"
+REALTIME_PRIORITY = 95
+
+Spec = dict[str, Any]
+
+
+def digest(spec: Mapping[str, Any]) -> str:
+    """A short name for exactly this spec."""
+    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def service_spec(workload: Workload, fleet: Fleet) -> Spec:
+    """The Swarm service of a workload; networks are named, not numbered."""
+    hosts = fleet.eligible(workload)
+    ports = published_ports(workload, hosts)
+    deploy = workload.service.deploy
+    spec = {
+        "Name": workload.name,
+        "TaskTemplate": {
+            "ContainerSpec": _container(workload, fleet),
+            "Resources": _resources(workload, min(host.reservation_scale for host in hosts)),
+            "RestartPolicy": _restart(deploy.restart_policy),
+            "Placement": {"Constraints": sorted(workload.constraints)},
+            "Networks": [
+                {"Target": name, "Aliases": sorted(aliases)}
+                for name, aliases in workload.networks(fleet.settings.system).items()
+            ],
+            **_log_driver(workload),
+            "ForceUpdate": 0,
+            "Runtime": "container",
+        },
+        "Mode": {"Replicated": {"Replicas": workload.replicas}},
+        "UpdateConfig": _update(workload),
+        "RollbackConfig": {
+            "Parallelism": 1,
+            "FailureAction": "pause",
+            "Monitor": nanoseconds(5),
+            "MaxFailureRatio": 0,
+            "Order": "stop-first",
+        },
+        "EndpointSpec": {"Mode": "vip", "Ports": ports} if ports else {"Mode": "dnsrr"},
+    }
+    return {**spec, "Labels": _labels(workload, fleet, digest(spec))}
+
+
+def published_ports(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
+    """The ports that the hosts' kernels can publish: ingress needs IPVS."""
+    return [
+        {
+            "Protocol": port.protocol,
+            "TargetPort": port.target,
+            "PublishedPort": port.published,
+            "PublishMode": port.mode,
+        }
+        for port in workload.ports
+        if port.mode == "host" or not any("ipvs" in host.absent for host in hosts)
+    ]
+
+
+def _labels(workload: Workload, fleet: Fleet, spec_digest: str) -> dict[str, str]:
+    return workload.service.labels | {
+        LABEL_SYSTEM: fleet.settings.system,
+        LABEL_GROUP: workload.group,
+        LABEL_AGENT: workload.agent,
+        LABEL_DIGEST: spec_digest,
+    }
+
+
+def _container(workload: Workload, fleet: Fleet) -> Spec:
+    service = workload.service
+    return {
+        "Image": fleet.pinned_images[service.image],
+        "Labels": {
+            LABEL_SYSTEM: fleet.settings.system,
+            LABEL_GROUP: workload.group,
+            LABEL_AGENT: workload.agent,
+        },
+        "Command": list(service.entrypoint),
+        "Args": list(service.command),
+        "Hostname": service.hostname,
+        "Env": _environment(workload.environment | {"REPLICA_SLOT": "{{.Task.Slot}}"}),
+        "Dir": service.working_dir,
+        "User": service.user,
+        "Mounts": [_mount(mount) for mount in workload.mounts] + [_tmpfs(path) for path in service.tmpfs],
+        "StopSignal": service.stop_signal,
+        "StopGracePeriod": nanoseconds(service.stop_grace_period),
+        "Healthcheck": _health(workload.health),
+        "Hosts": [" ".join(reversed(entry.split(":", 1))) for entry in service.extra_hosts],
+        "Init": service.init,
+        "ReadOnly": service.read_only,
+        "CapabilityAdd": _capabilities(service.cap_add),
+        "CapabilityDrop": _capabilities(service.cap_drop),
+        "Ulimits": _ulimits(workload, fleet.eligible(workload)),
+        "Sysctls": dict(service.sysctls),
+        "Isolation": "default",
+    }
+
+
+def _environment(environment: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in sorted(environment.items())]
+
+
+def _mount(mount: Mount) -> Spec:
+    return {"Type": mount.type, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+
+
+def _tmpfs(path: str) -> Spec:
+    return {"Type": "tmpfs", "Target": path.partition(":")[0]}
+
+
+def _capabilities(names: tuple[str, ...]) -> list[str]:
+    return sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names)
+
+
+def _ulimits(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
+    limits = {
+        name: {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
+        for name, limit in workload.service.ulimits.items()
+    }
+    if workload.realtime and not any("realtime" in host.absent for host in hosts):
+        limits["rtprio"] = {"Name": "rtprio", "Soft": REALTIME_PRIORITY, "Hard": REALTIME_PRIORITY}
+    return [limits[name] for name in sorted(limits)]
+
+
+def _health(check: HealthCheck | None) -> Spec | None:
+    if check is None:
+        return None
+    return {
+        "Test": list(check.test),
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "Retries": check.retries,
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+    }
+
+
+def _resources(workload: Workload, scale: float) -> Spec:
+    share = workload.share
+    return {
+        "Limits": _amounts(share.cpu_limit and nano_cpus(share.cpu_limit), share.memory_limit),
+        "Reservations": _amounts(
+            share.cpu_reservation and int(nano_cpus(share.cpu_reservation) * scale),
+            share.memory_reservation and int(share.memory_reservation * scale),
+        ),
+    }
+
+
+def _amounts(cpus: int | None, memory: int | None) -> Spec:
+    amounts = {"NanoCPUs": cpus, "MemoryBytes": memory}
+    return {name: int(amount) for name, amount in amounts.items() if amount}
+
+
+def _restart(policy: RestartPolicy) -> Spec:
+    return {
+        "Condition": policy.condition,
+        "Delay": nanoseconds(policy.delay),
+        "MaxAttempts": policy.max_attempts or 0,
+        "Window": nanoseconds(policy.window),
+    }
+
+
+def _update(workload: Workload) -> Spec:
+    update = workload.service.deploy.update_config
+    persistent = workload.declared is not None and workload.declared.persistent
+    return {
+        "Parallelism": update.parallelism,
+        "Delay": nanoseconds(update.delay),
+        "FailureAction": update.failure_action,
+        "Monitor": nanoseconds(update.monitor),
+        "MaxFailureRatio": 0,
+        "Order": "stop-first" if persistent else update.order,
+    }
+
+
+def _log_driver(workload: Workload) -> Spec:
+    logging = workload.service.logging
+    return {"LogDriver": {"Name": logging.driver, "Options": dict(logging.options)}} if logging else {}
+
+
+def container_body(workload: Workload, fleet: Fleet) -> Spec:
+    """The host container of a workload: the body that creates it, under the workload's name."""
+    (host,) = fleet.eligible(workload)
+    service = workload.service
+    in_swarm = _container(workload, fleet)
+    share = workload.share
+    body = {
+        "Image": in_swarm["Image"],
+        "Entrypoint": in_swarm["Command"],
+        "Cmd": in_swarm["Args"],
+        "Hostname": in_swarm["Hostname"],
+        "Env": _environment(workload.environment | {"REPLICA_SLOT": "1"}),
+        "WorkingDir": in_swarm["Dir"],
+        "User": in_swarm["User"],
+        "StopSignal": in_swarm["StopSignal"],
+        "StopTimeout": round(service.stop_grace_period),
+        "Healthcheck": in_swarm["Healthcheck"],
+        "HostConfig": {
+            "Mounts": in_swarm["Mounts"],
+            "Devices": [
+                {
+                    "PathOnHost": device.source,
+                    "PathInContainer": device.target,
+                    "CgroupPermissions": device.permissions,
+                }
+                for device in service.devices
+                if device.source not in host.absent
+            ],
+            "CapAdd": in_swarm["CapabilityAdd"],
+            "CapDrop": in_swarm["CapabilityDrop"],
+            "Ulimits": in_swarm["Ulimits"],
+            "Sysctls": in_swarm["Sysctls"],
+            "ExtraHosts": list(service.extra_hosts),
+            "Init": service.init,
+            "ReadonlyRootfs": service.read_only,
+            "NanoCpus": nano_cpus(share.cpu_limit) if share.cpu_limit else 0,
+            "Memory": share.memory_limit or 0,
+            "MemoryReservation": int((share.memory_reservation or 0) * host.reservation_scale),
+            "RestartPolicy": _container_restart(service.deploy.restart_policy),
+            "PortBindings": {
+                f"{port.target}/{port.protocol}": [{"HostIp": "", "HostPort": str(port.published)}]
+                for port in workload.ports
+            },
+            **({"ShmSize": service.shm_size} if service.shm_size else {}),
+            **_container_logging(workload),
+        },
+        "NetworkingConfig": {
+            "EndpointsConfig": {
+                name: {"Aliases": sorted(aliases)}
+                for name, aliases in workload.networks(fleet.settings.system).items()
+            }
+        },
+    }
+    return {**body, "Labels": _labels(workload, fleet, digest(body))}
+
+
+def _container_restart(policy: RestartPolicy) -> Spec:
+    if policy.condition == "any":
+        return {"Name": "always", "MaximumRetryCount": 0}
+    name = "no" if policy.condition == "none" else policy.condition
+    return {"Name": name, "MaximumRetryCount": policy.max_attempts or 0}
+
+
+def _container_logging(workload: Workload) -> Spec:
+    logging = workload.service.logging
+    return {"LogConfig": {"Type": logging.driver, "Config": dict(logging.options)}} if logging else {}

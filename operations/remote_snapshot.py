@@ -1,0 +1,186 @@
+"""Runs on a host, from standard input of `python3 -IS -`: reads everything Cascade manages there.
+
+Standard library of python3-minimal only. The deploying machine prepends QUERY; the answer is JSON,
+compressed, in base64. What is absent is None; what could not be read is {"error": reason}.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import stat
+import subprocess
+import zlib
+from urllib.parse import quote
+
+QUERY = globals().get("QUERY", {})
+SOCKET = "/run/docker.sock"
+PID_FILE = "/run/docker.pid"
+DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
+TIMEOUT_S = 10
+TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
+
+
+def snapshot(query):
+    return {
+        "host": read_host(),
+        "packages": read_packages(query["packages"]),
+        "files": {path: guarded(read_file, path) for path in query["files"]},
+        "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
+        "units": guarded(read_units, query["units"]),
+        "docker": guarded(read_docker, query),
+    }
+
+
+def guarded(read, argument):
+    try:
+        return read(argument)
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        return {"error": "%s: %s" % (type(error).__name__, error)}
+
+
+def read_host():
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"name": os.uname().nodename, "cpus": os.cpu_count(), "memory_bytes": memory}
+
+
+def read_packages(names):
+    """The installed version of each package, from dpkg's own database."""
+    versions = dict.fromkeys(names)
+    with open("/var/lib/dpkg/status", encoding="utf-8") as database:
+        for entry in database.read().split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in entry.splitlines() if line[:1].isalpha() and ": " in line)
+            if fields.get("Package") in versions and fields.get("Status", "").endswith(" ok installed"):
+                versions[fields["Package"]] = fields["Version"]
+    return versions
+
+
+def read_file(path):
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+            status = os.fstat(file.fileno())
+    except FileNotFoundError:
+        return None
+    return {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "content": content.decode() if path in QUERY["contents"] else None,
+        "mode": "%o" % stat.S_IMODE(status.st_mode),
+        "owner": name_of("/etc/passwd", status.st_uid),
+        "group": name_of("/etc/group", status.st_gid),
+        "changed": status.st_mtime,
+    }
+
+
+def name_of(database, number):
+    with open(database, encoding="utf-8") as lines:
+        names = {fields[2]: fields[0] for fields in (line.split(":") for line in lines) if len(fields) > 2}
+    return names.get(str(number), str(number))
+
+
+def read_sysctl(name):
+    try:
+        with open("/proc/sys/" + name.replace(".", "/"), encoding="utf-8") as value:
+            return " ".join(value.read().split())
+    except FileNotFoundError:
+        return None
+
+
+def read_units(names):
+    """Whether each unit is enabled and active, by one call; None where there is no such unit."""
+    if not names:
+        return {}
+    shown = subprocess.run(
+        ["systemctl", "show", "--property=Id,LoadState,UnitFileState,ActiveState", *names],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=True,
+    ).stdout.decode()
+    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    return {name: unit(block) for name, block in zip(names, blocks)}
+
+
+def unit(block):
+    if block["LoadState"] == "not-found":
+        return None
+    return {
+        "enabled": block["UnitFileState"] in ("enabled", "enabled-runtime", "static", "alias"),
+        "active": block["ActiveState"] in ("active", "activating", "reloading"),
+        "state": block["LoadState"] + " " + block["UnitFileState"] + " " + block["ActiveState"],
+    }
+
+
+def read_docker(query):
+    """Everything of the engine; None where none is installed, {"stopped": true} where it does not run.
+
+    A connection to the socket would start a stopped engine, so its process is looked for first.
+    """
+    if not any(os.path.exists(path) for path in DAEMONS):
+        return None
+    if not running():
+        return {"stopped": True}
+    info = get("/info")
+    images = get("/images/json")
+    reply = {
+        "api": get("/version")["ApiVersion"],
+        "started": started(),
+        "swarm": info["Swarm"],
+        "images": [{"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or []} for image in images],
+        "volumes": get("/volumes")["Volumes"] or [],
+        "containers": [container(item) for item in get("/containers/json?all=1&filters=" + labelled(query["label"]))],
+    }
+    if info["Swarm"].get("ControlAvailable"):
+        reply.update(read_manager())
+    return reply
+
+
+def running():
+    try:
+        with open(PID_FILE, encoding="utf-8") as pid:
+            return os.path.exists("/proc/" + pid.read().strip())
+    except FileNotFoundError:
+        return False
+
+
+def started():
+    return os.stat(PID_FILE).st_mtime
+
+
+def labelled(label):
+    return quote(json.dumps({"label": [label]}))
+
+
+def container(item):
+    inspected = get("/containers/%s/json" % item["Id"])
+    return {"container": inspected, "image": get("/images/%s/json" % inspected["Image"])["Config"]}
+
+
+def read_manager():
+    cluster = get("/swarm")
+    tasks = get("/tasks?filters=" + quote(json.dumps({"_up-to-date": ["true"], "desired-state": ["running"]})))
+    return {
+        "cluster": {name: cluster.get(name) for name in ("ID", "DefaultAddrPool", "SubnetSize")},
+        "nodes": get("/nodes"),
+        "networks": [network for network in get("/networks") if network["Scope"] == "swarm"],
+        "services": get("/services"),
+        "tasks": [{name: task.get(name) for name in TASK_FIELDS} for task in tasks],
+    }
+
+
+def get(path):
+    """One GET over the engine's socket, in HTTP/1.0: python3-minimal has no http module."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TIMEOUT_S)
+        connection.connect(SOCKET)
+        connection.sendall(("GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path).encode())
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = reply.partition(b"\r\n\r\n")
+    status = int(head.split(None, 2)[1])
+    if status != 200:
+        raise ValueError("GET %s answered %d: %s" % (path, status, body.decode(errors="replace").strip()))
+    return json.loads(body)
+
+
+print(base64.b64encode(zlib.compress(json.dumps(snapshot(QUERY)).encode())).decode())
