@@ -1,0 +1,22 @@
+"""Two test hosts on this machine: `cascade lab up` makes them, this inventory reaches them."""
+
+from pathlib import Path
+
+_lab = Path(__file__).resolve().parent.parent / ".lab"
+
+_shared = {
+    "ssh_hostname": "127.0.0.1",
+    "ssh_user": "deploy",
+    "ssh_key": str(_lab / "id_ed25519"),
+    "ssh_known_hosts_file": str(_lab / "known_hosts"),
+    "ssh_strict_host_key_checking": "yes",
+    "ssh_connect_retries": 2,
+}
+
+mainpc = [
+    ("mainpc", {**_shared, "ssh_port": 22041, "swarm_address": "10.203.0.11"}),
+]
+
+pc2 = [
+    ("pc2", {**_shared, "ssh_port": 22042, "swarm_address": "10.203.0.12"}),
+]
