@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from lab.progress import Say, step
 
 SETTINGS_THAT_TRAVEL = ("Acquire::http::", "Acquire::https::", "Acquire::Check-", "Acquire::Retries")
 PROXY_VARIABLES = {"http_proxy": "Acquire::http::Proxy", "https_proxy": "Acquire::https::Proxy"}
+
+_HOW = "apt" if os.geteuid() == 0 else "sudo apt"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def travelling(dumped: str) -> list[str]:
     ]
 
 
-def proxies(environment: os._Environ[str] | dict[str, str]) -> list[str]:
+def proxies(environment: Mapping[str, str]) -> list[str]:
     """The proxies that apt takes from the environment, written as settings."""
     return [f'{name} "{environment[key]}";' for key, name in PROXY_VARIABLES.items() if environment.get(key)]
 
@@ -127,19 +129,23 @@ def install(packages: Sequence[str], log: Path, say: Say) -> None:
         raise LabError(
             "this machine", f"has no apt to install {names} with", f"install {names} and run it again"
         )
-    how = "apt" if os.geteuid() == 0 else "sudo apt"
-    quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
-    environment = [f"{key}={value}" for key, value in quiet.items()]
-    with step(say, f"Installing {' '.join(packages)} on this machine with {how}"):
-        run_logged(as_root("apt-get", "update", "-q"), log, say, timeout_s=300)
-        run_logged(
-            as_root(
-                "env", *environment, "apt-get", "install", "-y", "-q", "--no-install-recommends", *packages
-            ),
-            log,
-            say,
-            timeout_s=900,
-        )
+    quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1")
+    command = as_root(*quiet, "apt-get", "install", "-y", "-q", "--no-install-recommends", *packages)
+    with step(say, f"Installing {' '.join(packages)} on this machine with {_HOW}"):
+        update(log, say)
+        run_logged(command, log, say, timeout_s=900)
+
+
+def update(log: Path, say: Say) -> None:
+    """Fetch this machine's package lists anew."""
+    run_logged(as_root("apt-get", "update", "-q"), log, say, timeout_s=300)
+
+
+def download(package: str, folder: Path) -> None:
+    """Download a package's file into a folder, without installing it."""
+    output(
+        ["sh", "-c", 'cd "$1" && apt-get download -q "$2"', "download", str(folder), package], timeout_s=300
+    )
 
 
 def has_candidate(package: str) -> bool:

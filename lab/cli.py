@@ -10,7 +10,7 @@ from typing import ParamSpec
 import click
 
 from lab.errors import LabError
-from lab.hosts import CHECKOUT, HostStatus, open_lab, only_one, statuses
+from lab.hosts import CHECKOUT, HostStatus, only_one, open_lab, statuses
 from lab.progress import say_aloud
 from lab.stand_in import stand_in_archive
 
@@ -39,7 +39,7 @@ def up() -> None:
     """Make sure that both hosts run and answer over SSH."""
     with only_one(CHECKOUT):
         open_lab(say_aloud).up()
-    stand_in_archive(CHECKOUT / ".lab")
+    stand_in_archive(CHECKOUT / ".lab", say_aloud)
 
 
 @lab.command()

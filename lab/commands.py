@@ -17,11 +17,10 @@ def as_root(*argv: str) -> tuple[str, ...]:
     return argv if os.geteuid() == 0 else ("sudo", *argv)
 
 
-def output(argv: Sequence[str], *, stdin: bytes | None = None, timeout_s: float = 120) -> str:
+def output(argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120) -> str:
     """Return what a command writes to stdout, or raise with what it wrote to stderr."""
-    given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False, **given)  # type: ignore[call-overload]
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout_s, check=False)
     except FileNotFoundError as error:
         raise LabError(
             argv[0], "is not installed", "install it, or see docs for what the lab needs"
@@ -30,7 +29,7 @@ def output(argv: Sequence[str], *, stdin: bytes | None = None, timeout_s: float 
         raise LabError(_short(argv), f"no end after {timeout_s:g} s", "look at the machine's load") from error
     if done.returncode:
         raise LabError(_short(argv), _last_words(done), "run it by hand to see more")
-    return str(done.stdout.decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
 
 
 def succeeds(argv: Sequence[str], *, timeout_s: float = 30) -> bool:

@@ -22,7 +22,7 @@ class Engine:
 
     command: tuple[str, ...] = ("docker",)
 
-    def run(self, *args: str, stdin: bytes | None = None, timeout_s: float = 120) -> str:
+    def run(self, *args: str, stdin: bytes = b"", timeout_s: float = 120) -> str:
         """Run a docker command and return what it prints."""
         return output([*self.command, *args], stdin=stdin, timeout_s=timeout_s)
 

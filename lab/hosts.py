@@ -118,7 +118,7 @@ def run_argv(host: Host, machine: Machine, image: str) -> list[str]:
 
 
 def _privileges(machine: Machine) -> list[str]:
-    """Everything a server may do, but for moving this machine's clock; --privileged could not be held back so."""
+    """All a server may do but move this machine's clock; --privileged could not be held back so."""
     missing = [] if machine.has_sys_resource else ["--cap-drop=SYS_RESOURCE"]
     apparmor = ["--security-opt", "apparmor=unconfined"] if machine.has_apparmor else []
     modules = ["--volume", "/lib/modules:/lib/modules:ro"] if machine.has_kernel_modules else []
@@ -152,12 +152,6 @@ class Lab:
     def dir(self) -> Path:
         """The checkout's folder for keys, logs and archives."""
         return self.checkout / ".lab"
-
-    def found(self, host: Host) -> Found | None:
-        """What the engine knows of a host."""
-        form = f'{{{{.State.Status}}}}\t{{{{index .Config.Labels "{CHECKOUT_LABEL}"}}}}\t{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}'
-        line = self.engine.inspect("container", host.container, form)
-        return Found(*line.split("\t")) if line else None
 
     def up(self) -> None:
         """Both hosts run and answer; what runs and answers already is left alone."""

@@ -33,7 +33,7 @@ def this_machine(engine: Engine) -> Machine:
 
 
 def has_capability(status: str, number: int) -> bool:
-    """Whether the bounding set in a /proc/<pid>/status holds a capability: what this machine can give at most."""
+    """Whether the bounding set in a /proc/<pid>/status, the most it can ever have, holds a capability."""
     mask = next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:"))
     return bool(int(mask, 16) >> number & 1)
 

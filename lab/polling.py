@@ -12,7 +12,7 @@ T = TypeVar("T")
 def until(
     where: str, attempt: Callable[[], T], *, timeout_s: float, next_step: str, interval_s: float = 0.1
 ) -> T:
-    """Return what `attempt` returns as soon as it raises no LabError, or say the last error at the deadline."""
+    """Return what `attempt` returns as soon as it raises no LabError; say the last error at the deadline."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
