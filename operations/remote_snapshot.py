@@ -50,7 +50,9 @@ def read_packages(names):
     versions = dict.fromkeys(names)
     with open("/var/lib/dpkg/status", encoding="utf-8") as database:
         for entry in database.read().split("\n\n"):
-            fields = dict(line.split(": ", 1) for line in entry.splitlines() if line[:1].isalpha() and ": " in line)
+            fields = dict(
+                line.split(": ", 1) for line in entry.splitlines() if line[:1].isalpha() and ": " in line
+            )
             if fields.get("Package") in versions and fields.get("Status", "").endswith(" ok installed"):
                 versions[fields["Package"]] = fields["Version"]
     return versions
@@ -93,13 +95,14 @@ def read_units(names):
         return {}
     shown = subprocess.run(
         ["systemctl", "show", "--property=Id,LoadState,UnitFileState,ActiveState", *names],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=TIMEOUT_S,
         check=True,
     ).stdout.decode()
-    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
-    return {name: unit(block) for name, block in zip(names, blocks)}
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")
+    ]
+    return {name: unit(block) for name, block in zip(names, blocks, strict=True)}
 
 
 def unit(block):
@@ -129,7 +132,9 @@ def read_docker(query):
         "swarm": info["Swarm"],
         "images": [{"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or []} for image in images],
         "volumes": get("/volumes")["Volumes"] or [],
-        "containers": [container(item) for item in get("/containers/json?all=1&filters=" + labelled(query["label"]))],
+        "containers": [
+            container(item) for item in get("/containers/json?all=1&filters=" + labelled(query["label"]))
+        ],
     }
     if info["Swarm"].get("ControlAvailable"):
         reply.update(read_manager())
@@ -159,7 +164,9 @@ def container(item):
 
 def read_manager():
     cluster = get("/swarm")
-    tasks = get("/tasks?filters=" + quote(json.dumps({"_up-to-date": ["true"], "desired-state": ["running"]})))
+    tasks = get(
+        "/tasks?filters=" + quote(json.dumps({"_up-to-date": ["true"], "desired-state": ["running"]}))
+    )
     return {
         "cluster": {name: cluster.get(name) for name in ("ID", "DefaultAddrPool", "SubnetSize")},
         "nodes": get("/nodes"),

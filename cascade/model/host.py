@@ -14,21 +14,13 @@ _CONSTRAINT = re.compile(r"\s*(?P<key>[a-z0-9._-]+)\s*(?P<operator>==|!=)\s*(?P<
 CAPABILITIES = ("gpu", "realtime", "ipvs", "clock")
 
 
-class DockerEngine(Strict):
-    """Where the engine comes from, and the settings that Cascade wants of it.
-
-    `settings` are keys of daemon.json; keys of the owner beside them are left alone.
-    """
-
-    source: Literal["distribution", "docker"]
-    settings: dict[str, object] = {}
-
-
 class Host(Strict):
     """One machine of the fleet.
 
     `swarm_address` is its fixed address on the Swarm's network, which may differ from the SSH address.
     `reservation_scale` is the one factor by which reservations shrink on this host, limits do not.
+    `docker_source` says whose engine: the distribution's, or the one of Docker's own apt repository.
+    `daemon_settings` are the keys of daemon.json that Cascade wants; other keys there are the owner's.
     `absent` names what the machine lacks and its workloads are to do without: `gpu`, `realtime`
     (limits for realtime priority), `ipvs` (published ingress ports), `clock` (one of its own to keep
     right), or a device such as `/dev/snd`.
@@ -40,7 +32,8 @@ class Host(Strict):
     node_labels: dict[str, str] = {}
     reservation_scale: float = Field(1.0, gt=0, le=1)
     absent: frozenset[str] = frozenset()
-    docker: DockerEngine
+    docker_source: Literal["distribution", "docker"]
+    daemon_settings: dict[str, object] = {}
     packages: tuple[str, ...] = ()
     sysctls: dict[str, str] = {}
 

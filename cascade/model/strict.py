@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,6 +13,10 @@ class Strict(BaseModel):
     """A model that cannot be changed after it was made and that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def to_json(self) -> Any:
+        """How pyinfra's own JSON output shows a model that lies in group_data."""
+        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)

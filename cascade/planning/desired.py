@@ -70,11 +70,11 @@ def _system(host: Host) -> Iterator[Desired]:
 
 def _engine(host: Host) -> Iterator[Desired]:
     settings = Key(host.name, "daemon-settings", DAEMON_SETTINGS)
-    yield Desired("engine", settings, host.docker.settings)
-    if host.docker.source == "docker":
+    yield Desired("engine", settings, host.daemon_settings)
+    if host.docker_source == "docker":
         for path in REPOSITORY_FILES:
             yield _file("engine", host, path)
-    for package in ENGINE_PACKAGES[host.docker.source]:
+    for package in ENGINE_PACKAGES[host.docker_source]:
         yield Desired("engine", Key(host.name, "package", package), {"installed": True})
     yield _unit("engine", host, "docker.service")
 

@@ -1,0 +1,83 @@
+"""Carries out the plan, one stage at a time, as pyinfra operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import docker.errors
+import requests
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, Host, State, operation
+from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.context import ctx_host, ctx_state
+
+from cascade.planning.desired import Stage
+from cascade.planning.diff import Change
+from cascade.planning.plan import Gate
+from cascade.planning.resource import Kind
+from operations.host.engine import apply_settings, start_unit
+from operations.host.system import install, set_sysctl, write_file
+from operations.run import ERROR, Run, WorkFailed
+from operations.swarm.cluster import join, label
+from operations.swarm.gate import hold
+from operations.swarm.objects import create_network, create_volume, deliver_image
+from operations.swarm.workloads import apply_container, apply_service
+
+Commands = Iterator[PyinfraCommand]
+Call = Callable[[Run, Host, Change], None]
+
+_ON_HOST: dict[Kind, Callable[[tuple[Change, ...]], Commands]] = {
+    "package": install,
+    "file": write_file,
+    "sysctl": set_sysctl,
+}
+_BY_CALL: dict[Kind, Call] = {
+    "daemon-settings": apply_settings,
+    "unit": start_unit,
+    "swarm": join,
+    "node-labels": label,
+    "network": create_network,
+    "volume": create_volume,
+    "image": deliver_image,
+    "service": apply_service,
+    "container": apply_container,
+}
+
+
+def carry_out(stage: Stage) -> None:
+    """Every step of a stage, each as one operation on the hosts it concerns."""
+    host = ctx_host.get()
+    for step in host.loop(Run.of(ctx_state.get()).plan().steps.get(stage, ())):
+        if host.name in step.work:
+            _work(step.work[host.name], name=step.name, _sudo=True)
+
+
+@operation()
+def _work(work: tuple[Change, ...] | Gate) -> Generator[PyinfraCommand, None, None]:
+    """Prepared, it says that there is work; executed, it does it."""
+    if not ctx_state.get().is_executing:
+        yield StringCommand("true")
+    elif isinstance(work, Gate):
+        yield _call("gates", hold, work)
+    elif work[0].key.kind in _ON_HOST:
+        yield from _ON_HOST[work[0].key.kind](work)
+    else:
+        yield from (_call("changes", _BY_CALL[change.key.kind], change) for change in work)
+
+
+def _call(part: str, function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionCommand:
+    """A command that runs here; what the host or its engine answers ends the run without a traceback."""
+
+    def call(state: State, host: Host) -> bool:
+        run = Run.of(state)
+        try:
+            with run.timed(part):
+                function(run, host, subject)
+        except (WorkFailed, docker.errors.DockerException, requests.RequestException) as failure:
+            run.code = getattr(failure, "code", ERROR)
+            host.log_styled(str(failure), log_func=logger.error, fg="red")
+            return False
+        return True
+
+    return FunctionCommand(call, (), {})

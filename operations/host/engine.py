@@ -1,0 +1,100 @@
+"""The Docker engine of a host: its settings and its process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import docker.errors
+import requests
+from paramiko import SSHException
+from pyinfra.api import Host
+from pyinfra.api.command import StringCommand
+from pyinfra.operations import files
+from io import StringIO
+
+from cascade.planning.diff import Change
+from operations.polling import poll
+from operations.run import Run, WorkFailed
+
+ENGINE_DEADLINE_S = 90.0
+DOCKER_UNIT = "docker.service"
+
+
+def shell(host: Host, command: str) -> str:
+    """Runs a command as root; raises WorkFailed with what it printed when it fails."""
+    done, output = host.run_shell_command(StringCommand(command), _sudo=True, _timeout=ENGINE_DEADLINE_S)
+    if not done:
+        raise WorkFailed(f"{command}: {output.output or 'no output'}")
+    return str(output.stdout)
+
+
+def succeeds(host: Host, command: str) -> bool:
+    """Whether a command that only asks says yes."""
+    done, _ = host.run_shell_command(StringCommand(command), _sudo=True, _timeout=ENGINE_DEADLINE_S)
+    return bool(done)
+
+
+def apply_settings(run: Run, host: Host, change: Change) -> None:
+    """Merges our keys into the owner's file; a running engine is restarted, and put back if it fails."""
+    path = change.key.name
+    new, old = f"{path}.cascade-new", f"{path}.cascade-old"
+    settings = _owners_settings(host, path) | dict(change.desired)
+    _write(host, new, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    if succeeds(host, "command -v dockerd"):
+        shell(host, f"dockerd --validate --config-file={shlex.quote(new)}")
+    running = succeeds(host, f"systemctl is-active --quiet {DOCKER_UNIT}")
+    shell(host, f"test ! -e {path} || cp -p {path} {old}; mv -T {new} {path}")
+    if running:
+        _restart(run, host, path, old)
+
+
+def _owners_settings(host: Host, path: str) -> dict[str, Any]:
+    content = shell(host, f"test ! -e {path} || cat {path}")
+    settings: dict[str, Any] = json.loads(content or "{}")
+    return settings
+
+
+def _write(host: Host, path: str, content: str) -> None:
+    shell(host, f"install -d -m 755 {shlex.quote(path.rpartition('/')[0])}")
+    shell(host, f"printf %s {shlex.quote(content)} > {shlex.quote(path)} && chmod 644 {shlex.quote(path)}")
+
+
+def _restart(run: Run, host: Host, path: str, old: str) -> None:
+    run.forget_client(host.name)
+    if not succeeds(host, f"systemctl reset-failed {DOCKER_UNIT}; systemctl restart {DOCKER_UNIT}"):
+        log = shell(host, f"journalctl -u {DOCKER_UNIT} -n 5 --no-pager -o cat")
+        shell(host, f"test ! -e {old} || mv -T {old} {path}")
+        shell(host, f"systemctl reset-failed {DOCKER_UNIT}; systemctl restart {DOCKER_UNIT}")
+        raise WorkFailed(f"the engine did not start with the new {path}; the old one is back. It said: {log}")
+    wait_for_engine(run, host)
+
+
+def start_unit(run: Run, host: Host, change: Change) -> None:
+    """Enables and starts a unit, masked or not; Docker counts as started when it answers."""
+    unit = shlex.quote(change.key.name)
+    shell(host, f"systemctl unmask {unit} && systemctl enable --now {unit}")
+    if change.key.name == DOCKER_UNIT:
+        run.forget_client(host.name)
+        wait_for_engine(run, host)
+
+
+def wait_for_engine(run: Run, host: Host) -> None:
+    """Until the engine answers with an API that Cascade can use."""
+    poll("the Docker engine", lambda: _answers(run, host), ENGINE_DEADLINE_S)
+
+
+def _answers(run: Run, host: Host) -> bool:
+    try:
+        run.client(host.name).ping()
+    except docker.errors.APIError as error:
+        if error.is_client_error():
+            raise WorkFailed(
+                f"the engine cannot be used, upgrade Docker to 25 or later: {error.explanation}"
+            ) from error
+        raise WorkFailed(str(error)) from error
+    except (requests.RequestException, SSHException) as error:
+        run.forget_client(host.name)
+        raise WorkFailed(str(error)) from error
+    return True

@@ -1,0 +1,210 @@
+"""One run of Cascade: its connections, its plan, its counts, its exit code."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from threading import RLock
+from typing import Any
+
+import gevent
+from pyinfra import logger
+from pyinfra.api import Host, State
+from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.context import ctx_host
+
+from cascade.model.fleet import Fleet
+from cascade.model.strict import InvalidFiles
+from cascade.planning.desired import desired
+from cascade.planning.plan import Plan, make_plan
+from cascade.planning.waves import rollout_order
+from operations.engine_client import EngineClient
+from operations.fleet import load_fleet
+from operations.snapshot import query_for, take_snapshot
+
+ERROR, GATE_FAILED, UNREACHABLE, INVALID = 1, 4, 6, 64
+
+
+class Stopped(SystemExit):
+    """Ends the run with its own exit code; what there is to say has been said."""
+
+
+class WorkFailed(Exception):
+    """An operation could not do its work; the message says where, what and what next."""
+
+    def __init__(self, message: str, code: int = ERROR) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Run(BaseStateCallback):
+    """Hears of pyinfra's connections and keeps what a run must know once."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.code: int | None = None
+        self.seconds: Counter[str] = Counter({"start-up": time.process_time()})
+        self.execs: Counter[str] = Counter()
+        self.writes = 0
+        self._clients: dict[str, EngineClient] = {}
+        self._lock = RLock()
+        self._connecting = 0.0
+
+    @classmethod
+    def begin(cls, state: State) -> Run:
+        """Joins a run of the pyinfra command line; called by config.py.
+
+        pyinfra offers no moment between loading the inventory and connecting, so its `init` is extended.
+        """
+        run = cls(state)
+        initialise = state.init
+
+        def initialise_and_check(*args: Any, **kwargs: Any) -> None:
+            initialise(*args, **kwargs)
+            run.join()
+
+        state.init = initialise_and_check
+        atexit.register(run.finish)
+        return run
+
+    @classmethod
+    def of(cls, state: State) -> Run:
+        """The run that this pyinfra state belongs to."""
+        return next(handler for handler in state.callback_handlers if isinstance(handler, cls))
+
+    def join(self) -> None:
+        """Checks the files, then listens; raises Stopped when the files are wrong."""
+        self.state.add_callback_handler(self)
+        self.state.should_raise_failed_hosts = None
+        with self.timed("start-up"):
+            try:
+                self.fleet  # noqa: B018 - loads and checks it
+            except InvalidFiles as invalid:
+                self.fail(INVALID, *map(str, invalid.problems))
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        return load_fleet(self.state.inventory)
+
+    def fail(self, code: int, *messages: str) -> None:
+        """Says what is wrong and ends the run before anything is touched."""
+        for message in messages:
+            logger.error(message)
+        self.code = code
+        raise Stopped(code)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Counts the seconds of the block for the closing line."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.monotonic() - began
+
+    def plan(self) -> Plan:
+        """The run's one plan: the first caller makes it, from one snapshot per host."""
+        with self._lock:
+            return self._plan
+
+    @cached_property
+    def _plan(self) -> Plan:
+        plan = self.fresh_plan()
+        if plan.unknown or plan.refused:
+            self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
+        for note in plan.notes:
+            logger.info(note)
+        return plan
+
+    def fresh_plan(self) -> Plan:
+        """A plan from the hosts as they are now."""
+        with self.timed("facts"):
+            snapshots = self._snapshots()
+        with self.timed("planning"):
+            return make_plan(self.fleet, snapshots)
+
+    def _snapshots(self) -> dict[str, Any]:
+        wanted = desired(self.fleet, rollout_order(self.fleet))
+        system = self.fleet.settings.system
+
+        def read(host: Host) -> Any:
+            with ctx_host.use(host):
+                return take_snapshot(host, query_for(host.name, wanted, system))
+
+        hosts = list(self.state.inventory.get_active_hosts())
+        readings = [gevent.spawn(read, host) for host in hosts]
+        gevent.joinall(readings, raise_error=True)
+        found = {host.name: reading.value for host, reading in zip(hosts, readings, strict=True)}
+        if unread := sorted(name for name, reading in found.items() if reading is None):
+            self.fail(ERROR, *(f"{name}: its state could not be read" for name in unread))
+        return found
+
+    def client(self, name: str) -> EngineClient:
+        """The host's Docker Engine, over its SSH connection; one client per host."""
+        if name not in self._clients:
+            host = self.state.inventory.get_host(name)
+            self._clients[name] = EngineClient(host.connector.client.get_transport(), self._wrote)
+        return self._clients[name]
+
+    def forget_client(self, name: str) -> None:
+        """Drops a client whose engine was restarted."""
+        if client := self._clients.pop(name, None):
+            client.close()
+
+    def _wrote(self) -> None:
+        self.writes += 1
+
+    def host_before_connect(self, state: State, host: Host) -> None:  # type: ignore[override]
+        self._connecting = self._connecting or time.monotonic()
+
+    def host_connect(self, state: State, host: Host) -> None:  # type: ignore[override]
+        self.seconds["connect"] = time.monotonic() - self._connecting
+        transport = host.connector.client.get_transport()
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        open_session = transport.open_session
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.execs[host.name] += 1
+            return open_session(*args, **kwargs)
+
+        transport.open_session = counted
+
+    def host_connect_error(self, state: State, host: Host, error: Exception) -> None:  # type: ignore[override]
+        self.code = UNREACHABLE
+
+    def operation_host_error(self, state: State, host: Host, op_hash: str, *_: Any) -> None:  # type: ignore[override]
+        self.code = self.code or ERROR
+
+    def finish(self) -> None:
+        """The closing line, and the run's own exit code where it has one."""
+        if self.execs:
+            logger.info(self.summary())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self.code is not None:
+            os._exit(self.code)
+
+    def summary(self) -> str:
+        """One line: what was found or done, the seconds by part, and what it cost."""
+        parts = ("start-up", "connect", "facts", "planning", "changes", "gates")
+        seconds = ", ".join(f"{part} {self.seconds[part]:.2f}" for part in parts)
+        execs = ", ".join(f"{name} {count}" for name, count in sorted(self.execs.items()))
+        return f"{self._verdict()}; seconds: {seconds}; SSH execs: {execs}; API writes: {self.writes}"
+
+    def _verdict(self) -> str:
+        if self.code:
+            return f"failed with exit code {self.code}"
+        plan: Plan | None = self.__dict__.get("_plan")
+        if plan is None or self.state.failed_hosts:
+            return "not finished"
+        if not plan.changes:
+            return "in sync"
+        executed = self.state.current_stage >= StateStage.Execute
+        return f"{len(plan.changes)} changes {'made' if executed else 'planned'}"

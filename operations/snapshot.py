@@ -1,0 +1,54 @@
+"""The one fact: everything Cascade manages on a host, in one exec."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import FactBase, Host
+
+from cascade.planning.desired import DAEMON_SETTINGS, Desired
+from cascade.planning.observed import Snapshot as Reading
+from cascade.planning.specs import LABEL_SYSTEM
+
+_SCRIPT = Path(__file__).with_name("remote_snapshot.py")
+TIMEOUT_S = 30
+
+
+class Snapshot(FactBase[Reading]):
+    """Runs the script on standard input; an answer that cannot be read leaves the fact unknown, None."""
+
+    def command(self) -> str:
+        return "python3 -IS -"
+
+    def process(self, output: list[str]) -> Reading:
+        reading: Reading = json.loads(zlib.decompress(base64.b64decode("".join(output))))
+        return reading
+
+
+def take_snapshot(host: Host, query: dict[str, Any]) -> Reading | None:
+    """What the host holds of the query's things; None where it could not be asked."""
+    script = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{_SCRIPT.read_text()}"
+    reading: Reading | None = host.get_fact(
+        Snapshot, _sudo=True, _stdin=script, _ignore_errors=True, _timeout=TIMEOUT_S
+    )
+    return reading
+
+
+def query_for(host: str, wanted: tuple[Desired, ...], system: str) -> dict[str, Any]:
+    """What to read on a host, so that it can be compared with what is wanted there."""
+    names: dict[str, list[str]] = {kind: [] for kind in ("package", "sysctl", "file", "unit")}
+    for item in wanted:
+        if item.key.host == host and item.key.kind in names:
+            names[item.key.kind].append(item.key.name)
+    return {
+        "packages": names["package"],
+        "sysctls": names["sysctl"],
+        "files": [*names["file"], DAEMON_SETTINGS],
+        "contents": [DAEMON_SETTINGS],
+        "units": names["unit"],
+        "label": f"{LABEL_SYSTEM}={system}",
+    }

@@ -1,0 +1,119 @@
+"""The gate behind each wave: on only when every workload is healthy at its spec, and stays so."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import click
+import docker.errors
+import requests
+from pyinfra import logger
+from pyinfra.api import Host
+
+from cascade.model.workload import Workload
+from cascade.planning.plan import SETTLE_S, Gate
+from operations.polling import INTERVAL_S
+from operations.run import GATE_FAILED, Run, WorkFailed
+from operations.swarm.standing import Standing, last_words, look, only_host
+
+MANY = 3
+
+
+@dataclass
+class _Watch:
+    """What a gate has seen so far."""
+
+    run: Run
+    host: Host
+    gate: Gate
+    began: float = field(default_factory=time.monotonic)
+    well_since: float | None = None
+    hopeless_since: dict[str, float] = field(default_factory=dict)
+    abandoned: set[str] = field(default_factory=set)
+    told: int = -1
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+def hold(run: Run, host: Host, gate: Gate) -> None:
+    """Waits for the wave; raises WorkFailed when it cannot succeed, or not in time."""
+    watch = _Watch(run, host, gate)
+    while not _passed(watch):
+        time.sleep(INTERVAL_S)
+    host.log(
+        f"{gate.wave}: {len(gate.wave.workloads) - len(watch.abandoned)} healthy after {watch.seconds:.1f} s"
+    )
+
+
+def _passed(watch: _Watch) -> bool:
+    workloads = {workload.name: workload for workload in watch.gate.wave.workloads}
+    standings = look(watch.run, workloads.values())
+    pending = {
+        name: standing
+        for name, standing in standings.items()
+        if standing.healthy < workloads[name].replicas and name not in watch.abandoned
+    }
+    _tell(watch, pending)
+    for name in (name for name in pending if _lost(watch, name, pending[name])):
+        _lose(watch, workloads[name], pending)
+    watch.well_since = None if pending else watch.well_since or time.monotonic()
+    return watch.well_since is not None and time.monotonic() - watch.well_since >= watch.gate.hold_s
+
+
+def _lost(watch: _Watch, name: str, standing: Standing) -> bool:
+    """Certain for a while, for an error may pass; or too late."""
+    if not standing.hopeless:
+        watch.hopeless_since.pop(name, None)
+        return watch.seconds > watch.gate.deadline_s
+    since = watch.hopeless_since.setdefault(name, time.monotonic())
+    return time.monotonic() - since >= SETTLE_S
+
+
+def _lose(watch: _Watch, workload: Workload, pending: Mapping[str, Standing]) -> None:
+    standing = pending[workload.name]
+    if not workload.optional:
+        raise WorkFailed(_diagnosis(watch.run, workload, standing, watch.gate), GATE_FAILED)
+    watch.abandoned.add(workload.name)
+    watch.host.log(f"{workload.name} is optional and not healthy: {standing.state}", logger.warning)
+
+
+def _diagnosis(run: Run, workload: Workload, standing: Standing, gate: Gate) -> str:
+    try:
+        lines = last_words(run, workload)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        lines = [f"could not be read: {error}"]
+    where = run.fleet.manager.name if workload.kind == "service" else only_host(run.fleet, workload)
+    listing = "ps --no-trunc" if workload.kind == "service" else "inspect"
+    kind = "service" if workload.kind == "service" else "container"
+    return "\n".join(
+        (
+            f"{gate.wave}: {workload.name} is not healthy: {standing.healthy} of {workload.replicas} replicas",
+            f"  state: {standing.state}",
+            "  last log lines:",
+            *(f"    {line}" for line in lines or ["none"]),
+            f"  groups after {workload.group} were not touched; see more on {where}: "
+            f"docker {kind} {listing} {workload.name}",
+        )
+    )
+
+
+def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:
+    """A live line on a terminal; in a pipe a line whenever the number of healthy workloads changes."""
+    total = len(watch.gate.wave.workloads)
+    line = f"{watch.gate.wave}: {total - len(pending)} of {total} up after {watch.seconds:.1f} s{_waiting(pending)}"
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K    {line}\r", err=True, nl=False)
+    elif pending and len(pending) != watch.told:
+        watch.host.log(line)
+    watch.told = len(pending)
+
+
+def _waiting(pending: Mapping[str, Standing]) -> str:
+    names: Iterable[str] = (f"{name} ({standing.state})" for name, standing in list(pending.items())[:MANY])
+    more = f" and {len(pending) - MANY} more" if len(pending) > MANY else ""
+    return f"; waiting for {', '.join(names)}{more}" if pending else ""

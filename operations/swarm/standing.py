@@ -1,0 +1,124 @@
+"""How workloads stand, one look at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import docker.errors
+
+from cascade.model.fleet import Fleet
+from cascade.model.workload import Workload
+from operations.engine_client import EngineClient
+from operations.run import Run
+
+FAILURES_ARE_CERTAIN = 3
+LOG_LINES = 20
+_HOPELESS = re.compile("No such image|bind source path does not exist|no suitable node|invalid mount config")
+_FAILED = ("failed", "rejected")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\x20-\x7e\t\u00a0-\U0010ffff]")
+
+Task = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One workload at one look: healthy replicas, the newest task's state, and why all hope is lost, if it is."""
+
+    healthy: int
+    state: str
+    hopeless: bool = False
+
+
+def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
+    """How services stand by the tasks of their newest spec; what an older spec still runs does not count."""
+    if not names:
+        return {}
+    manager = run.client(run.fleet.manager.name)
+    services = {service["ID"]: service["Spec"]["Name"] for service in manager.services({"name": names})}
+    ready = {node["ID"] for node in manager.nodes() if node["Status"]["State"] == "ready"}
+    tasks = manager.tasks({"service": sorted(services), "_up-to-date": ["true"]})
+    tasks.sort(key=lambda task: (task["ServiceID"], task["CreatedAt"]))
+    by_service = {
+        services[id_]: list(found) for id_, found in groupby(tasks, key=lambda task: task["ServiceID"])
+    }
+    return {name: _of_tasks(by_service.get(name, []), ready) for name in names}
+
+
+def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
+    up = {task["Slot"] for task in tasks if _counts(task, ready)}
+    if not tasks:
+        return Standing(0, "no task yet")
+    failures = [task for task in tasks if task["Status"]["State"] in _FAILED]
+    newest = next((task for task in reversed(tasks) if not _counts(task, ready)), tasks[-1])
+    certain = len(failures) >= FAILURES_ARE_CERTAIN or any(
+        _HOPELESS.search(_error(task)) for task in tasks[-1:]
+    )
+    blamed = failures[-1] if failures and certain else newest
+    return Standing(len(up), describe(blamed), certain)
+
+
+def _counts(task: Task, ready: set[str]) -> bool:
+    return task["DesiredState"] == task["Status"]["State"] == "running" and task.get("NodeID") in ready
+
+
+def _error(task: Task) -> str:
+    return str(task["Status"].get("Err", ""))
+
+
+def describe(task: Task) -> str:
+    """A task's state with the engine's error and exit code, where there are any."""
+    exit_code = task["Status"].get("ContainerStatus", {}).get("ExitCode")
+    parts = [task["Status"]["State"], _error(task), f"exit code {exit_code}" if exit_code else ""]
+    return ", ".join(filter(None, parts))
+
+
+def container_standing(client: EngineClient, name: str) -> Standing:
+    """How a host container stands."""
+    try:
+        container = client.inspect_container(name)
+    except docker.errors.NotFound:
+        return Standing(0, "no such container")
+    state = container["State"]
+    health = state.get("Health", {}).get("Status", "healthy")
+    certain = health == "unhealthy" or container["RestartCount"] >= FAILURES_ARE_CERTAIN
+    parts = [
+        state["Status"],
+        health,
+        state["Error"],
+        f"exit code {state['ExitCode']}" if state["ExitCode"] else "",
+    ]
+    return Standing(int(state["Running"] and health == "healthy"), ", ".join(filter(None, parts)), certain)
+
+
+def look(run: Run, workloads: Iterable[Workload]) -> dict[str, Standing]:
+    """How workloads of both kinds stand, by name."""
+    workloads = list(workloads)
+    services = [workload.name for workload in workloads if workload.kind == "service"]
+    containers = [workload for workload in workloads if workload.kind == "container"]
+    return services_standing(run, services) | {
+        workload.name: container_standing(run.client(only_host(run.fleet, workload)), workload.name)
+        for workload in containers
+    }
+
+
+def only_host(fleet: Fleet, workload: Workload) -> str:
+    """The host of a host container."""
+    (host,) = fleet.eligible(workload)
+    return host.name
+
+
+def last_words(run: Run, workload: Workload) -> list[str]:
+    """The last log lines of a workload, without control characters."""
+    if workload.kind == "service":
+        client = run.client(run.fleet.manager.name)
+        raw = client.service_logs(workload.name, stdout=True, stderr=True, tail=LOG_LINES)
+    else:
+        client = run.client(only_host(run.fleet, workload))
+        raw = client.logs(workload.name, tail=LOG_LINES)
+    text = raw if isinstance(raw, bytes) else b"".join(raw)
+    lines = text.decode(errors="replace").splitlines()[-LOG_LINES:]
+    return [_CONTROL.sub("", line) for line in lines]

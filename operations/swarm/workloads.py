@@ -1,0 +1,44 @@
+"""Services and host containers, by the Engine API."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import docker.errors
+from pyinfra.api import Host
+
+from cascade.planning.diff import Change
+from operations.run import Run
+
+
+def apply_service(run: Run, host: Host, change: Change) -> None:
+    """Posts the complete spec; an update keeps the counter of restarts that were forced by hand."""
+    client, spec = run.client(host.name), dict(change.desired)
+    template = dict(spec["TaskTemplate"])
+    parts = {
+        "name": spec["Name"],
+        "labels": spec["Labels"],
+        "mode": spec["Mode"],
+        "update_config": spec["UpdateConfig"],
+        "rollback_config": spec["RollbackConfig"],
+        "endpoint_spec": spec["EndpointSpec"],
+    }
+    if change.action == "create":
+        client.create_service(template, **parts)
+        return
+    current = client.inspect_service(change.key.name)
+    template["ForceUpdate"] = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
+    client.update_service(current["ID"], current["Version"]["Index"], task_template=template, **parts)
+
+
+def apply_container(run: Run, host: Host, change: Change) -> None:
+    """Starts a host container, in place of the one it replaces."""
+    client, name = run.client(host.name), change.key.name
+    if change.action == "replace":
+        with suppress(docker.errors.NotFound):
+            client.stop(name)
+            client.remove_container(name)
+    if change.action != "update":
+        body = {key: value for key, value in change.desired.items() if key != "running"}
+        client.create_container_from_config(body, name)
+    client.start(name)
