@@ -55,9 +55,9 @@ class EngineClient(APIClient):
     """docker-py's low-level client for one host; `on_write` hears of every call that is not a read."""
 
     def __init__(self, transport: Transport, on_write: Callable[[], None]) -> None:
-        super().__init__(base_url="http://docker", version=API_VERSION, timeout=TIMEOUT_S)
+        super().__init__(base_url="http://docker:80", version=API_VERSION, timeout=int(TIMEOUT_S))
         self._on_write = on_write
-        self.mount("http://docker", _ChannelAdapter(transport))
+        self.mount("http://docker:80", _ChannelAdapter(transport))
 
     def request(self, method: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         if method.upper() not in _READS:

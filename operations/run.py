@@ -119,7 +119,7 @@ class Run(BaseStateCallback):
         plan = self.fresh_plan()
         if plan.unknown or plan.refused:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
-        for note in plan.notes:
+        for note in (*plan.notes, *plan.differences()):
             logger.info(note)
         return plan
 

@@ -19,7 +19,7 @@ _ENGINE_KINDS: frozenset[Kind] = frozenset(
     ("swarm", "node-labels", "network", "volume", "image", "service", "container")
 )
 _BODY = (
-    "Image",
+    "Labels",
     "Entrypoint",
     "Cmd",
     "Env",
@@ -184,14 +184,14 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
         return
     key = Key(host, "container", container["Name"].lstrip("/"))
     state = container["State"]
-    body = {name: _own(container["Config"].get(name), image.get(name)) for name in _BODY}
+    ours = wanted.get(key, {})
+    body = {name: _own(container["Config"].get(name), image.get(name), ours.get(name)) for name in _BODY}
     networks = container["NetworkSettings"]["Networks"]
-    ours = wanted.get(key, {}).get("HostConfig", {})
-    compared = (*_HOST_CONFIG, *(name for name in _DEFAULTED_BY_ENGINE if name in ours))
+    defaulted = (name for name in _DEFAULTED_BY_ENGINE if name in ours.get("HostConfig", {}))
+    compared = (*_HOST_CONFIG, *defaulted)
     observed.resources[key] = {
         **body,
         "Image": container["Config"]["Image"],
-        "Labels": _own(container["Config"]["Labels"], image.get("Labels")),
         "HostConfig": {name: container["HostConfig"].get(name) for name in compared},
         "NetworkingConfig": {
             "EndpointsConfig": {
@@ -210,13 +210,14 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
     observed.placed[key] = (host,)
 
 
-def _own(value: Any, inherited: Any) -> Any:
-    """What a container says beyond its image."""
-    if isinstance(value, dict) and isinstance(inherited, dict):
-        return {name: item for name, item in value.items() if inherited.get(name) != item}
+def _own(value: Any, inherited: Any, wanted: Any) -> Any:
+    """What a container says beyond its image; what we say ourselves counts although the image says it too."""
+    if isinstance(value, dict):
+        kept = {name for name in value if name in (wanted or {}) or value[name] != (inherited or {}).get(name)}
+        return {name: value[name] for name in value if name in kept}
     if isinstance(value, list) and value != inherited:
-        return [item for item in value if item not in (inherited or [])]
-    return None if value == inherited else value
+        return [item for item in value if item in (wanted or []) or item not in (inherited or [])]
+    return None if value == inherited and wanted is None else value
 
 
 def _observe_swarm(

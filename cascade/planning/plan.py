@@ -57,6 +57,12 @@ class Plan:
     notes: tuple[str, ...]
     agents: tuple[AgentStatus, ...] = field(default=())
 
+    def differences(self) -> Iterator[str]:
+        """What differs of things that are there, field by field; what is not there at all names itself."""
+        for change in self.changes:
+            for difference in change.fields:
+                yield f"{change.key.host}: {change.key.kind} {change.key.name}: {difference}"
+
 
 def make_plan(fleet: Fleet, snapshots: Mapping[str, Snapshot]) -> Plan:
     """Compares the fleet's files with its hosts. Pure: the same input gives the same plan.

@@ -253,7 +253,8 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             }
         },
     }
-    return {**body, "Labels": _labels(workload, fleet, digest(body))}
+    said = {name: value for name, value in body.items() if value not in ("", [], None)}
+    return {**said, "Labels": _labels(workload, fleet, digest(said))}
 
 
 def _container_restart(policy: RestartPolicy) -> Spec:
