@@ -32,11 +32,10 @@ class Engine:
 
     def inspect(self, kind: str, name: str, form: str) -> str | None:
         """One value of `docker <kind> inspect`, or None where there is no such object."""
-        return (
-            self.run(kind, "inspect", "--format", form, name).strip()
-            if self.does(kind, "inspect", name)
-            else None
-        )
+        if not self.does(kind, "inspect", name):
+            return None
+        # Only the newline goes: the value may begin or end with an empty field.
+        return self.run(kind, "inspect", "--format", form, name).removesuffix("\n")
 
 
 def reachable_engine() -> Engine | None:

@@ -93,7 +93,10 @@ def decide(found: Found | None, checkout: str, recipe: str) -> tuple[Verdict, st
     if found is None:
         return Verdict.CREATE, "there is none yet"
     if found.checkout != checkout:
-        return Verdict.REPLACE, f"it belongs to the checkout {found.checkout or 'of nobody'}"
+        return (
+            Verdict.REPLACE,
+            f"it belongs to {f'the checkout {found.checkout}' if found.checkout else 'no checkout'}",
+        )
     if found.recipe != recipe:
         return Verdict.REPLACE, "it was made from an older image or other settings"
     if found.state == "running":
