@@ -1,7 +1,6 @@
 """pyinfra's settings, read before the inventory."""
 
-from pyinfra import config
-from pyinfra.context import ctx_state
+from pyinfra.context import config, ctx_state
 
 from operations.run import Run
 

@@ -8,8 +8,10 @@ from typing import Any
 import docker.errors
 import requests
 from pyinfra import logger
-from pyinfra.api import FunctionCommand, Host, State, operation
-from pyinfra.api.command import PyinfraCommand, StringCommand
+from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
 from pyinfra.context import ctx_host, ctx_state
 
 from cascade.planning.desired import Stage
@@ -50,20 +52,20 @@ def carry_out(stage: Stage) -> None:
     host = ctx_host.get()
     for step in host.loop(Run.of(ctx_state.get()).plan().steps.get(stage, ())):
         if host.name in step.work:
-            _work(step.work[host.name], name=step.name, _sudo=True)
+            work(step.work[host.name], name=step.name, _sudo=True)  # type: ignore[call-arg, misc]
 
 
 @operation()
-def _work(work: tuple[Change, ...] | Gate) -> Generator[PyinfraCommand, None, None]:
+def work(assigned: tuple[Change, ...] | Gate) -> Generator[PyinfraCommand, None, None]:
     """Prepared, it says that there is work; executed, it does it."""
     if not ctx_state.get().is_executing:
         yield StringCommand("true")
-    elif isinstance(work, Gate):
-        yield _call("gates", hold, work)
-    elif work[0].key.kind in _ON_HOST:
-        yield from _ON_HOST[work[0].key.kind](work)
+    elif isinstance(assigned, Gate):
+        yield _call("gates", hold, assigned)
+    elif (kind := assigned[0].key.kind) in _ON_HOST:
+        yield from _ON_HOST[kind](assigned)
     else:
-        yield from (_call("changes", _BY_CALL[change.key.kind], change) for change in work)
+        yield from (_call("changes", _BY_CALL[kind], change) for change in assigned)
 
 
 def _call(part: str, function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionCommand:

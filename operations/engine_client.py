@@ -26,12 +26,12 @@ class _ChannelConnection(HTTPConnection):
         channel = self.transport.open_session()
         channel.settimeout(TIMEOUT_S)
         channel.exec_command("sudo -n docker system dial-stdio")
-        self.sock = channel  # type: ignore[assignment]
+        self.sock: Any = channel
 
     @property
     def is_connected(self) -> bool:
         """urllib3 would ask for a file descriptor, which costs paramiko a pipe for each call."""
-        return self.sock is not None and not self.sock.closed  # type: ignore[attr-defined]
+        return self.sock is not None and not self.sock.closed
 
 
 class _ChannelAdapter(HTTPAdapter):
@@ -59,7 +59,7 @@ class EngineClient(APIClient):
         self._on_write = on_write
         self.mount("http://docker:80", _ChannelAdapter(transport))
 
-    def request(self, method: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def request(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if method.upper() not in _READS:
             self._on_write()
         return super().request(method, *args, **kwargs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import Inventory
 from pydantic import ValidationError
+from pyinfra.api.inventory import Inventory
 
 from cascade.model.fleet import Fleet, FleetSettings, assemble
 from cascade.model.host import Host
@@ -30,7 +30,7 @@ def load_fleet(inventory: Inventory) -> Fleet:
         except ValidationError as error:
             problems += problems_of(error, "group_data", name)
         problems += _strays(name, values)
-    shared = next(iter(data.values()), {})
+    shared: dict[str, Any] = next(iter(data.values()), {})
     try:
         settings = FleetSettings(**_known(FleetSettings, shared))
     except ValidationError as error:

@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import zlib
+from typing import Any
 from urllib.parse import quote
 
 QUERY = globals().get("QUERY", {})
@@ -22,7 +23,7 @@ TIMEOUT_S = 10
 TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
 
 
-def snapshot(query):
+def snapshot(query: Any) -> Any:
     return {
         "host": read_host(),
         "packages": read_packages(query["packages"]),
@@ -33,21 +34,21 @@ def snapshot(query):
     }
 
 
-def guarded(read, argument):
+def guarded(read: Any, argument: Any) -> Any:
     try:
         return read(argument)
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 
-def read_host():
+def read_host() -> Any:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"name": os.uname().nodename, "cpus": os.cpu_count(), "memory_bytes": memory}
 
 
-def read_packages(names):
+def read_packages(names: list[str]) -> dict[str, str | None]:
     """The installed version of each package, from dpkg's own database."""
-    versions = dict.fromkeys(names)
+    versions: dict[str, str | None] = dict.fromkeys(names)
     with open("/var/lib/dpkg/status", encoding="utf-8") as database:
         for entry in database.read().split("\n\n"):
             fields = dict(
@@ -58,7 +59,7 @@ def read_packages(names):
     return versions
 
 
-def read_file(path):
+def read_file(path: str) -> Any:
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -75,13 +76,13 @@ def read_file(path):
     }
 
 
-def name_of(database, number):
+def name_of(database: str, number: int) -> str:
     with open(database, encoding="utf-8") as lines:
         names = {fields[2]: fields[0] for fields in (line.split(":") for line in lines) if len(fields) > 2}
     return names.get(str(number), str(number))
 
 
-def read_sysctl(name):
+def read_sysctl(name: str) -> str | None:
     try:
         with open("/proc/sys/" + name.replace(".", "/"), encoding="utf-8") as value:
             return " ".join(value.read().split())
@@ -89,7 +90,7 @@ def read_sysctl(name):
         return None
 
 
-def read_units(names):
+def read_units(names: list[str]) -> Any:
     """Whether each unit is enabled and active, by one call; None where there is no such unit."""
     if not names:
         return {}
@@ -105,7 +106,7 @@ def read_units(names):
     return {name: unit(block) for name, block in zip(names, blocks, strict=True)}
 
 
-def unit(block):
+def unit(block: dict[str, str]) -> Any:
     if block["LoadState"] == "not-found":
         return None
     return {
@@ -115,7 +116,7 @@ def unit(block):
     }
 
 
-def read_docker(query):
+def read_docker(query: Any) -> Any:
     """Everything of the engine; None where none is installed, {"stopped": true} where it does not run.
 
     A connection to the socket would start a stopped engine, so its process is looked for first.
@@ -141,7 +142,7 @@ def read_docker(query):
     return reply
 
 
-def running():
+def running() -> bool:
     try:
         with open(PID_FILE, encoding="utf-8") as pid:
             return os.path.exists("/proc/" + pid.read().strip())
@@ -149,20 +150,20 @@ def running():
         return False
 
 
-def started():
+def started() -> float:
     return os.stat(PID_FILE).st_mtime
 
 
-def labelled(label):
+def labelled(label: str) -> str:
     return quote(json.dumps({"label": [label]}))
 
 
-def container(item):
+def container(item: Any) -> Any:
     inspected = get("/containers/%s/json" % item["Id"])
     return {"container": inspected, "image": get("/images/%s/json" % inspected["Image"])["Config"]}
 
 
-def read_manager():
+def read_manager() -> Any:
     cluster = get("/swarm")
     tasks = get(
         "/tasks?filters=" + quote(json.dumps({"_up-to-date": ["true"], "desired-state": ["running"]}))
@@ -176,7 +177,7 @@ def read_manager():
     }
 
 
-def get(path):
+def get(path: str) -> Any:
     """One GET over the engine's socket, in HTTP/1.0: python3-minimal has no http module."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(TIMEOUT_S)

@@ -7,17 +7,20 @@ import os
 import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gevent
+from paramiko import Transport
 from pyinfra import logger
-from pyinfra.api import Host, State
-from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.api.host import Host
+from pyinfra.api.state import BaseStateCallback, State, StateStage
+from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_host
 
 from cascade.model.fleet import Fleet
@@ -32,6 +35,9 @@ from operations.snapshot import query_for, take_snapshot
 ERROR, GATE_FAILED, UNREACHABLE, INVALID = 1, 4, 6, 64
 
 
+_RUNS: WeakKeyDictionary[State, Run] = WeakKeyDictionary()
+
+
 class Stopped(SystemExit):
     """Ends the run with its own exit code; what there is to say has been said."""
 
@@ -44,18 +50,19 @@ class WorkFailed(Exception):
         self.code = code
 
 
-class Run(BaseStateCallback):
-    """Hears of pyinfra's connections and keeps what a run must know once."""
+class Run:
+    """What a run must know once."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.code: int | None = None
-        self.seconds: Counter[str] = Counter({"start-up": time.process_time()})
+        self.seconds = defaultdict(float, {"start-up": time.process_time()})
         self.execs: Counter[str] = Counter()
         self.writes = 0
         self._clients: dict[str, EngineClient] = {}
         self._lock = RLock()
-        self._connecting = 0.0
+        self.connecting_since = 0.0
+        _RUNS[state] = self
 
     @classmethod
     def begin(cls, state: State) -> Run:
@@ -70,22 +77,22 @@ class Run(BaseStateCallback):
             initialise(*args, **kwargs)
             run.join()
 
-        state.init = initialise_and_check
+        state.init = initialise_and_check  # type: ignore[method-assign]
         atexit.register(run.finish)
         return run
 
-    @classmethod
-    def of(cls, state: State) -> Run:
+    @staticmethod
+    def of(state: State) -> Run:
         """The run that this pyinfra state belongs to."""
-        return next(handler for handler in state.callback_handlers if isinstance(handler, cls))
+        return _RUNS[state]
 
     def join(self) -> None:
         """Checks the files, then listens; raises Stopped when the files are wrong."""
-        self.state.add_callback_handler(self)
+        self.state.add_callback_handler(_Listener())
         self.state.should_raise_failed_hosts = None
         with self.timed("start-up"):
             try:
-                self.fleet  # noqa: B018 - loads and checks it
+                assert self.fleet
             except InvalidFiles as invalid:
                 self.fail(INVALID, *map(str, invalid.problems))
 
@@ -150,7 +157,7 @@ class Run(BaseStateCallback):
         """The host's Docker Engine, over its SSH connection; one client per host."""
         if name not in self._clients:
             host = self.state.inventory.get_host(name)
-            self._clients[name] = EngineClient(host.connector.client.get_transport(), self._wrote)
+            self._clients[name] = EngineClient(transport_of(host), self._wrote)
         return self._clients[name]
 
     def forget_client(self, name: str) -> None:
@@ -161,30 +168,22 @@ class Run(BaseStateCallback):
     def _wrote(self) -> None:
         self.writes += 1
 
-    def host_before_connect(self, state: State, host: Host) -> None:  # type: ignore[override]
-        self._connecting = self._connecting or time.monotonic()
-
-    def host_connect(self, state: State, host: Host) -> None:  # type: ignore[override]
-        self.seconds["connect"] = time.monotonic() - self._connecting
-        transport = host.connector.client.get_transport()
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def connected(self, host: Host) -> None:
+        """Makes a new connection quick, and counts what is opened in it."""
+        transport = transport_of(host)
+        if isinstance(transport.sock, socket.socket):
+            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         open_session = transport.open_session
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.execs[host.name] += 1
             return open_session(*args, **kwargs)
 
-        transport.open_session = counted
-
-    def host_connect_error(self, state: State, host: Host, error: Exception) -> None:  # type: ignore[override]
-        self.code = UNREACHABLE
-
-    def operation_host_error(self, state: State, host: Host, op_hash: str, *_: Any) -> None:  # type: ignore[override]
-        self.code = self.code or ERROR
+        transport.open_session = counted  # type: ignore[method-assign]
 
     def finish(self) -> None:
         """The closing line, and the run's own exit code where it has one."""
-        if self.execs:
+        if self.connecting_since:
             logger.info(self.summary())
         sys.stdout.flush()
         sys.stderr.flush()
@@ -208,3 +207,36 @@ class Run(BaseStateCallback):
             return "in sync"
         executed = self.state.current_stage >= StateStage.Execute
         return f"{len(plan.changes)} changes {'made' if executed else 'planned'}"
+
+
+def transport_of(host: Host) -> Transport:
+    """The SSH connection that pyinfra holds to a host."""
+    assert isinstance(host.connector, SSHConnector)
+    assert host.connector.client is not None
+    transport = host.connector.client.get_transport()
+    assert transport is not None
+    return transport
+
+
+class _Listener(BaseStateCallback):
+    """Tells the run what pyinfra does."""
+
+    @staticmethod
+    def host_before_connect(state: State, _host: Host) -> None:
+        run = Run.of(state)
+        run.connecting_since = run.connecting_since or time.monotonic()
+
+    @staticmethod
+    def host_connect(state: State, host: Host) -> None:
+        run = Run.of(state)
+        run.seconds["connect"] = time.monotonic() - run.connecting_since
+        run.connected(host)
+
+    @staticmethod
+    def host_connect_error(state: State, _host: Host, _error: Exception) -> None:
+        Run.of(state).code = UNREACHABLE
+
+    @staticmethod
+    def operation_host_error(state: State, _host: Host, _op: str, *_: Any) -> None:
+        run = Run.of(state)
+        run.code = run.code or ERROR

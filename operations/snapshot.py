@@ -8,7 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import FactBase, Host
+from pyinfra.api.facts import FactBase
+from pyinfra.api.host import Host
 
 from cascade.planning.desired import DAEMON_SETTINGS, Desired
 from cascade.planning.observed import Snapshot as Reading

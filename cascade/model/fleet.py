@@ -136,7 +136,7 @@ def _image_problems(fleet: Fleet, file: str, path: str, image: str) -> Iterator[
         yield Problem(file, f"{path}.image", f"{image} is mapped to no image: see `images` in group_data")
         return
     try:
-        source.pinned
+        assert source.pinned
     except ValueError as error:
         yield Problem("group_data", f"images[{image!r}]", str(error))
 

@@ -213,7 +213,9 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
 def _own(value: Any, inherited: Any, wanted: Any) -> Any:
     """What a container says beyond its image; what we say ourselves counts although the image says it too."""
     if isinstance(value, dict):
-        kept = {name for name in value if name in (wanted or {}) or value[name] != (inherited or {}).get(name)}
+        kept = {
+            name for name in value if name in (wanted or {}) or value[name] != (inherited or {}).get(name)
+        }
         return {name: value[name] for name in value if name in kept}
     if isinstance(value, list) and value != inherited:
         return [item for item in value if item in (wanted or []) or item not in (inherited or [])]

@@ -189,12 +189,12 @@ def _deadline_s(wave: Wave) -> float:
 def _refused(changes: Iterable[Change]) -> Iterator[str]:
     """What Cascade does not do by itself, with what a person can do."""
     for change in changes:
-        differs = ", ".join(map(str, change.fields))
-        where = f"{change.key.host}: {change.key.kind} {change.key.name}"
-        if change.key.kind == "swarm" and change.action == "update":
-            yield f"{where}: {differs}; if nothing there is needed: `docker swarm leave --force`, then run again"
-        elif change.action == "replace" and change.key.kind in ("network", "volume"):
-            yield f"{where}: {differs}; it cannot be changed in place: `docker {change.key.kind} rm`, then run again"
+        kind, name = change.key.kind, change.key.name
+        where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
+        if kind == "swarm" and change.action == "update":
+            yield f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
+        elif change.action == "replace" and kind in ("network", "volume"):
+            yield f"{where}; it cannot be changed in place: `docker {kind} rm {name}` there and run again"
 
 
 def _notes(fleet: Fleet, observed: Observed) -> Iterator[str]:

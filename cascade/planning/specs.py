@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from cascade.model.compose import HealthCheck, Mount, RestartPolicy
@@ -160,17 +161,14 @@ def _health(check: HealthCheck | None) -> Spec | None:
 def _resources(workload: Workload, scale: float) -> Spec:
     share = workload.share
     return {
-        "Limits": _amounts(share.cpu_limit and nano_cpus(share.cpu_limit), share.memory_limit),
-        "Reservations": _amounts(
-            share.cpu_reservation and int(nano_cpus(share.cpu_reservation) * scale),
-            share.memory_reservation and int(share.memory_reservation * scale),
-        ),
+        "Limits": _amounts(share.cpu_limit, share.memory_limit),
+        "Reservations": _amounts(share.cpu_reservation, share.memory_reservation, scale),
     }
 
 
-def _amounts(cpus: int | None, memory: int | None) -> Spec:
-    amounts = {"NanoCPUs": cpus, "MemoryBytes": memory}
-    return {name: int(amount) for name, amount in amounts.items() if amount}
+def _amounts(cpus: Decimal | None, memory: int | None, scale: float = 1.0) -> Spec:
+    amounts = {"NanoCPUs": nano_cpus(cpus) if cpus else 0, "MemoryBytes": memory or 0}
+    return {name: int(amount * scale) for name, amount in amounts.items() if amount}
 
 
 def _restart(policy: RestartPolicy) -> Spec:

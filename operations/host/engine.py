@@ -9,10 +9,8 @@ from typing import Any
 import docker.errors
 import requests
 from paramiko import SSHException
-from pyinfra.api import Host
 from pyinfra.api.command import StringCommand
-from pyinfra.operations import files
-from io import StringIO
+from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from operations.polling import poll

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import docker.errors
-from pyinfra.api import Host
+from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from operations.polling import poll
@@ -53,9 +55,9 @@ def label(run: Run, host: Host, change: Change) -> None:
     manager.update_node(node_id, node["Version"]["Index"], {**node["Spec"], "Labels": labels})
 
 
-def _ready(manager: docker.APIClient, node_id: str) -> dict[str, object] | None:
+def _ready(manager: docker.APIClient, node_id: str) -> dict[str, Any] | None:
     try:
-        node: dict[str, object] = manager.inspect_node(node_id)
+        node: dict[str, Any] = manager.inspect_node(node_id)
     except docker.errors.NotFound as error:
         raise WorkFailed("the manager does not know it yet") from error
     return node if node["Status"]["State"] == "ready" else None

@@ -11,7 +11,7 @@ import click
 import docker.errors
 import requests
 from pyinfra import logger
-from pyinfra.api import Host
+from pyinfra.api.host import Host
 
 from cascade.model.workload import Workload
 from cascade.planning.plan import SETTLE_S, Gate
@@ -88,16 +88,15 @@ def _diagnosis(run: Run, workload: Workload, standing: Standing, gate: Gate) -> 
     except (docker.errors.DockerException, requests.RequestException) as error:
         lines = [f"could not be read: {error}"]
     where = run.fleet.manager.name if workload.kind == "service" else only_host(run.fleet, workload)
-    listing = "ps --no-trunc" if workload.kind == "service" else "inspect"
-    kind = "service" if workload.kind == "service" else "container"
+    more = "service ps --no-trunc" if workload.kind == "service" else "container inspect"
     return "\n".join(
         (
-            f"{gate.wave}: {workload.name} is not healthy: {standing.healthy} of {workload.replicas} replicas",
+            f"{gate.wave}: {workload.name}: {standing.healthy} of {workload.replicas} replicas healthy",
             f"  state: {standing.state}",
             "  last log lines:",
             *(f"    {line}" for line in lines or ["none"]),
-            f"  groups after {workload.group} were not touched; see more on {where}: "
-            f"docker {kind} {listing} {workload.name}",
+            f"  groups after {workload.group} were not touched",
+            f"  more on {where}: docker {more} {workload.name}",
         )
     )
 
@@ -105,7 +104,8 @@ def _diagnosis(run: Run, workload: Workload, standing: Standing, gate: Gate) -> 
 def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:
     """A live line on a terminal; in a pipe a line whenever the number of healthy workloads changes."""
     total = len(watch.gate.wave.workloads)
-    line = f"{watch.gate.wave}: {total - len(pending)} of {total} up after {watch.seconds:.1f} s{_waiting(pending)}"
+    up = f"{total - len(pending)} of {total} up after {watch.seconds:.1f} s"
+    line = f"{watch.gate.wave}: {up}{_waiting(pending)}"
     if sys.stderr.isatty():
         click.echo(f"\r\033[K    {line}\r", err=True, nl=False)
     elif pending and len(pending) != watch.told:

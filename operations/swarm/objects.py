@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from docker.types import IPAMConfig, IPAMPool
-from pyinfra.api import Host
+from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from cascade.planning.specs import LABEL_SYSTEM
@@ -38,7 +38,7 @@ def create_network(run: Run, host: Host, change: Change) -> None:
         if network["Driver"] and network["IPAM"]["Config"]:
             return True
         raise WorkFailed(
-            f"it has no driver or subnet: does {wanted.get('subnet', 'its pool')} collide with another network?"
+            f"no driver or subnet: does {wanted.get('subnet', 'its pool')} collide with another network?"
         )
 
     poll(f"network {name}", allocated, ALLOCATION_DEADLINE_S)

@@ -26,7 +26,7 @@ Task = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Standing:
-    """One workload at one look: healthy replicas, the newest task's state, and why all hope is lost, if it is."""
+    """One workload at one look: healthy replicas, what the newest task says, whether all hope is lost."""
 
     healthy: int
     state: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import docker.errors
-from pyinfra.api import Host
+from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from operations.run import Run
