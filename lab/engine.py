@@ -101,8 +101,18 @@ def _is_alive(program: str, pid_file: Path) -> bool:
     """Whether the process that a pid file names still is that program."""
     if not succeeds(as_root("test", "-e", str(pid_file))):
         return False
-    name = Path("/proc", output(as_root("cat", str(pid_file))).strip() or "none", "comm")
-    return name.exists() and name.read_text().strip() == program
+    process = Path("/proc", output(as_root("cat", str(pid_file))).strip() or "none")
+    return is_running(process, program)
+
+
+def is_running(process: Path, program: str) -> bool:
+    """Whether a folder of /proc is of that program, and not only of its unreaped remains."""
+    try:
+        status = (process / "status").read_text()
+    except FileNotFoundError:
+        return False
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    return fields["Name"] == program and not fields["State"].startswith("Z")
 
 
 def _daemon_words() -> str:
