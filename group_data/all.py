@@ -18,6 +18,8 @@ networks = (
 )
 swarm_pool = SwarmPool(pool="10.201.0.0/16")
 
+distribution = "debian"
+codename = "trixie"
 docker_source = "docker"
 daemon_settings = {
     # Leaves 172.20.0.0/16 to cascade-internal.

@@ -16,9 +16,9 @@ from pyinfra.context import ctx_host, ctx_state
 
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change
-from cascade.planning.plan import Gate
+from cascade.planning.plan import Gate, Recheck, Work
 from cascade.planning.resource import Kind
-from operations.host.engine import apply_settings, start_unit
+from operations.host.engine import apply_settings, recheck, start_unit
 from operations.host.system import install, set_sysctl, write_file
 from operations.run import ERROR, Run, WorkFailed
 from operations.swarm.cluster import join, label
@@ -56,12 +56,14 @@ def carry_out(stage: Stage) -> None:
 
 
 @operation()
-def work(assigned: tuple[Change, ...] | Gate) -> Generator[PyinfraCommand, None, None]:
+def work(assigned: Work) -> Generator[PyinfraCommand, None, None]:
     """Prepared, it says that there is work; executed, it does it."""
     if not ctx_state.get().is_executing:
         yield StringCommand("true")
     elif isinstance(assigned, Gate):
         yield _call("gates", hold, assigned)
+    elif isinstance(assigned, Recheck):
+        yield _call("changes", recheck, assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:
         yield from _ON_HOST[kind](assigned)
     else:

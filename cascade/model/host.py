@@ -19,6 +19,7 @@ class Host(Strict):
 
     `swarm_address` is its fixed address on the Swarm's network, which may differ from the SSH address.
     `reservation_scale` is the one factor by which reservations shrink on this host, limits do not.
+    `distribution` and `codename` name its system as os-release does.
     `docker_source` says whose engine: the distribution's, or the one of Docker's own apt repository.
     `daemon_settings` are the keys of daemon.json that Cascade wants; other keys there are the owner's.
     `absent` names what the machine lacks and its workloads are to do without: `gpu`, `realtime`
@@ -32,6 +33,8 @@ class Host(Strict):
     node_labels: dict[str, str] = {}
     reservation_scale: float = Field(1.0, gt=0, le=1)
     absent: frozenset[str] = frozenset()
+    distribution: Literal["debian", "ubuntu"]
+    codename: str
     docker_source: Literal["distribution", "docker"]
     daemon_settings: dict[str, object] = {}
     packages: tuple[str, ...] = ()

@@ -71,6 +71,17 @@ class Service(Strict):
     agents: tuple[Agent, ...] = Field((), alias="x-agents")
     scale: Scale | None = Field(None, alias="x-scale")
 
+    @model_validator(mode="after")
+    def _agents_and_scale_fit(self) -> Service:
+        names = [agent.name.lower() for agent in self.agents]
+        if twice := sorted({agent.name for agent in self.agents if names.count(agent.name.lower()) > 1}):
+            raise ValueError(f"x-agents names {', '.join(twice)} more than once")
+        if self.scale and not self.scale.min <= self.deploy.replicas <= self.scale.max:
+            raise ValueError(
+                f"deploy.replicas {self.deploy.replicas} is outside x-scale {self.scale.min}-{self.scale.max}"
+            )
+        return self
+
 
 class ExternalNetwork(Strict):
     """Networks are the fleet's, declared in group_data; a group file only names them."""

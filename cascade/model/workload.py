@@ -22,6 +22,13 @@ class Share:
     cpu_reservation: Decimal | None
     memory_reservation: int | None
 
+    @property
+    def reserves_too_much(self) -> bool:
+        """The engine would only find out when it starts the task."""
+        cpu = self.cpu_limit is not None and (self.cpu_reservation or 0) > self.cpu_limit
+        memory = self.memory_limit is not None and (self.memory_reservation or 0) > self.memory_limit
+        return cpu or memory
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -161,10 +168,13 @@ def divide(service: Service) -> dict[str, Share]:
     )
     reserved_cpu = _proportional(budget.reservations.cpus, cpu)
     reserved_memory = _proportional(_decimal(budget.reservations.memory), memory)
-    return {
+    shares = {
         name: Share(cpu[name], _whole(memory[name]), reserved_cpu[name], _whole(reserved_memory[name]))
         for name in cpu
     }
+    if greedy := sorted(name for name, share in shares.items() if share.reserves_too_much):
+        raise ValueError(f"the group's reservations give {', '.join(greedy)} more than their limits allow")
+    return shares
 
 
 def _limits(

@@ -26,11 +26,21 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Recheck:
+    """Engines that had to be started before they could be read must turn out to hold what is wanted."""
+
+    hosts: tuple[str, ...]
+
+
+Work = tuple[Change, ...] | Gate | Recheck
+
+
+@dataclass(frozen=True)
 class Step:
     """One operation: the same thing on each of its hosts, at the same time."""
 
     name: str
-    work: Mapping[str, tuple[Change, ...] | Gate]
+    work: Mapping[str, Work]
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,12 @@ def _steps(
             by_stage[item.stage].append(changes[item.key])
     for stage, found in by_stage.items():
         steps[stage] = list(_host_steps(found))
+    if observed.stopped:
+        started = tuple(sorted(observed.stopped))
+        recheck = Step(
+            f"compare what the engine holds on {', '.join(started)}", {fleet.manager.name: Recheck(started)}
+        )
+        steps["engine"].append(recheck)
     disturbed = {change.key.host for change in changes.values() if change.key.kind == "daemon-settings"}
     for wave in order:
         steps["rollout"] += _wave_steps(fleet, wave, changes, disturbed | observed.stopped, agents)

@@ -13,6 +13,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
+from cascade.planning.plan import Recheck
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 
@@ -96,3 +97,15 @@ def _answers(run: Run, host: Host) -> bool:
         run.forget_client(host.name)
         raise WorkFailed(str(error)) from error
     return True
+
+
+def recheck(run: Run, _host: Host, started: Recheck) -> None:
+    """Reads the fleet again; raises WorkFailed when the started engines do not hold what is wanted."""
+
+    def in_sync() -> bool | None:
+        differing = [str(change) for change in run.fresh_plan().changes if change.key.host in started.hosts]
+        if differing:
+            raise WorkFailed(f"{', '.join(differing)}: run again to mend this")
+        return True
+
+    poll(f"what {', '.join(started.hosts)} holds", in_sync, ENGINE_DEADLINE_S)
