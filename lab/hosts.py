@@ -121,12 +121,16 @@ def run_argv(host: Host, machine: Machine, image: str) -> list[str]:
 
 
 def _privileges(machine: Machine) -> list[str]:
-    """All a server may do but move this machine's clock; --privileged could not be held back so."""
-    missing = [] if machine.has_sys_resource else ["--cap-drop=SYS_RESOURCE"]
+    """All that a server may do on this machine, but for moving its clock.
+
+    Each capability is named: --privileged and ALL fail, on some engines, where the machine lacks one,
+    and so does dropping it on others.
+    """
+    capabilities = [f"--cap-add={name}" for name in machine.capabilities if name != "SYS_TIME"]
     apparmor = ["--security-opt", "apparmor=unconfined"] if machine.has_apparmor else []
     modules = ["--volume", "/lib/modules:/lib/modules:ro"] if machine.has_kernel_modules else []
     unconfined = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
-    return ["--cap-add=ALL", "--cap-drop=SYS_TIME", *missing, *unconfined, *apparmor, *modules]
+    return ["--cap-drop=ALL", *capabilities, *unconfined, *apparmor, *modules]
 
 
 def _cgroups(machine: Machine) -> list[str]:

@@ -8,16 +8,12 @@ import pytest
 
 from lab import hosts
 from lab.hosts import HOSTS, Found, Verdict, decide
-from lab.machine import Machine, default_interface, has_capability
+from lab.machine import Machine, bounding_set, default_interface
 
 ROOT = Path(__file__).resolve().parents[2]
 MAINPC = HOSTS[0]
-OLD_MACHINE = Machine(
-    cgroup_version=1, has_sys_resource=False, has_apparmor=False, has_kernel_modules=False, mtu=1400
-)
-LAPTOP = Machine(
-    cgroup_version=2, has_sys_resource=True, has_apparmor=True, has_kernel_modules=True, mtu=1500
-)
+OLD_MACHINE = Machine(1, ("KILL", "SYS_TIME"), has_apparmor=False, has_kernel_modules=False, mtu=1400)
+LAPTOP = Machine(2, ("SYS_RESOURCE", "SYS_TIME"), has_apparmor=True, has_kernel_modules=True, mtu=1500)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +40,15 @@ def test_a_host_on_cgroup_v1_without_sys_resource() -> None:
     argv = hosts.run_argv(MAINPC, OLD_MACHINE, "image:1")
     assert argv[0] == "run"
     assert argv[-1] == "image:1"
-    assert {"--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cgroupns=host"} <= set(argv)
+    assert {"--cap-add=KILL", "--cgroupns=host"} <= set(argv)
+    assert "--cap-add=SYS_RESOURCE" not in argv
     assert "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1" in argv
     assert not any("apparmor" in part or "/lib/modules" in part for part in argv)
 
 
 def test_a_host_on_cgroup_v2_with_everything() -> None:
     argv = hosts.run_argv(MAINPC, LAPTOP, "image:1")
-    assert "--cap-drop=SYS_RESOURCE" not in argv
+    assert "--cap-add=SYS_RESOURCE" in argv
     assert not any("LEGACY" in part for part in argv)
     assert "apparmor=unconfined" in argv
     assert "/lib/modules:/lib/modules:ro" in argv
@@ -60,8 +57,8 @@ def test_a_host_on_cgroup_v2_with_everything() -> None:
 @pytest.mark.parametrize("machine", [OLD_MACHINE, LAPTOP])
 def test_no_host_can_move_the_clock_or_is_privileged(machine: Machine) -> None:
     argv = hosts.run_argv(MAINPC, machine, "image:1")
-    assert "--cap-drop=SYS_TIME" in argv
-    assert "--privileged" not in argv
+    assert "--cap-drop=ALL" in argv
+    assert not {"--cap-add=SYS_TIME", "--cap-add=ALL", "--privileged"} & set(argv)
 
 
 def test_ssh_is_published_on_loopback_only() -> None:
@@ -85,10 +82,11 @@ def test_the_inventory_names_the_hosts_that_the_lab_makes() -> None:
     assert [(name, data["ssh_port"], data["swarm_address"]) for name, data in listed] == made
 
 
-def test_a_capability_is_read_from_the_bounding_set() -> None:
-    status = "CapEff:\t0000000000000000\nCapBnd:\t000001fffeffffff\n"
-    assert not has_capability(status, 24)
-    assert has_capability(status, 25)
+def test_the_bounding_set_is_read_from_the_kernels_mask() -> None:
+    whole = bounding_set("CapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n")
+    without_resource = bounding_set("CapEff:\t000001ffffffffff\nCapBnd:\t000001fffeffffff\n")
+    assert set(whole) - set(without_resource) == {"SYS_RESOURCE"}
+    assert (whole[0], whole[-1]) == ("CHOWN", "AUDIT_READ")
 
 
 def test_the_default_interface_is_the_one_without_destination() -> None:
