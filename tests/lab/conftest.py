@@ -1,0 +1,192 @@
+"""One deployed fleet for all tests: a fresh copy of the project runs script/demo on bare hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.hosts import HOSTS
+
+ROOT = Path(__file__).parents[2]
+LOCAL = ("config.py", "deploy.py", "templates", ".lab")
+SUMMARY = re.compile(
+    r"^\s*(?P<verdict>.*); seconds: .*; SSH execs: (?P<execs>.*); API writes: (?P<writes>\d+)$"
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def ok(self) -> Finished:
+        assert self.code == 0, f"exit code {self.code}\n{self.out[-4000:]}\n{self.err[-6000:]}"
+        return self
+
+    @property
+    def summary(self) -> re.Match[str]:
+        found = SUMMARY.match(self.err.rstrip().splitlines()[-1])
+        assert found, self.err[-2000:]
+        return found
+
+    @property
+    def writes(self) -> int:
+        return int(self.summary["writes"])
+
+    @property
+    def execs(self) -> dict[str, int]:
+        pairs = (item.split() for item in self.summary["execs"].split(", "))
+        return {host: int(count) for host, count in pairs}
+
+    @property
+    def planned(self) -> list[str]:
+        """The names of the operations that a dry run found to change something."""
+        return [step["name"] for step in json.loads(self.out)["plan"] if step["hosts_with_change"]]
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project, or a variant of one, from which a person deploys."""
+
+    path: Path
+    venv: Path
+
+    def run(self, *argv: str) -> Finished:
+        environment = {**os.environ, "PATH": f"{self.venv}/bin:{os.environ['PATH']}"}
+        environment.pop("VIRTUAL_ENV", None)
+        done = subprocess.run(
+            argv,
+            cwd=self.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def deploy(self, *options: str) -> Finished:
+        return self.run("pyinfra", "-y", *options, "inventories/lab.py", "deploy.py")
+
+    def dry(self) -> Finished:
+        return self.run("pyinfra", "--dry", "--json", "inventories/lab.py", "deploy.py")
+
+    def status(self) -> Finished:
+        return self.run("cascade", "status", "inventories/lab.py", "--json")
+
+    def variant(self, path: Path) -> Checkout:
+        """The same system with files of its own to change."""
+        path.mkdir()
+        for name in LOCAL:
+            (path / name).symlink_to(self.path / name)
+        for name in ("group_data", "inventories"):
+            shutil.copytree(self.path / name, path / name)
+        return Checkout(path, self.venv)
+
+    def change(self, file: str, old: str, new: str) -> None:
+        """Edits a file, which must have exactly one such place."""
+        target = self.path / file
+        text = target.read_text()
+        assert text.count(old) == 1, f"{file} has {text.count(old)} places {old!r}"
+        target.write_text(text.replace(old, new))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen while the fleet was first deployed."""
+
+    bare_dry_run: Finished
+    demo: Finished
+    checkout: Checkout = field(repr=False)
+
+
+def on_host(name: str, command: str) -> str:
+    """Runs a command as root on a test host, past Cascade."""
+    done = subprocess.run(
+        ("docker", "exec", f"cascade-lab-{name}", "sh", "-c", command),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{name}: {command}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    """Every running agent of both hosts by container ID: name, host, start."""
+    found = {}
+    for host in HOSTS:
+        ids = on_host(host.name, "docker ps -q --no-trunc --filter label=cascade.system=cascade").split()
+        for item in json.loads(on_host(host.name, f"docker inspect {' '.join(ids)}")) if ids else []:
+            labels = item["Config"]["Labels"]
+            found[item["Id"]] = {
+                "host": host.name,
+                "group": labels["cascade.group"],
+                "agent": labels["cascade.agent"],
+                "started": item["State"]["StartedAt"],
+                "health": item["State"].get("Health", {}).get("Status"),
+            }
+    return found
+
+
+def of_agent(agent: str, group: str | None = None) -> dict[str, dict[str, Any]]:
+    """The running containers of one agent."""
+    return {
+        id_: item
+        for id_, item in containers().items()
+        if item["agent"] == agent and group in (None, item["group"])
+    }
+
+
+def _copy_of_project(target: Path) -> None:
+    """What a fresh clone would hold, uncommitted changes included."""
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+@pytest.fixture(scope="session")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
+    here = Checkout(ROOT, ROOT / ".venv")
+    here.run("cascade", "lab", "reset").ok()
+    bare = here.dry()
+    copy = tmp_path_factory.mktemp("clone") / "cascade"
+    copy.mkdir()
+    _copy_of_project(copy)
+    checkout = Checkout(copy, copy / ".venv")
+    demo = checkout.run("script/demo")
+    yield Evidence(bare, demo, checkout)
+    here.run("cascade", "lab", "up").ok()
+
+
+@pytest.fixture(scope="session")
+def fleet(evidence: Evidence) -> Checkout:
+    """The checkout whose fleet runs; a test that changes the fleet brings it back."""
+    evidence.demo.ok()
+    return evidence.checkout
+
+
+@pytest.fixture
+def variant(fleet: Checkout, tmp_path: Path) -> Iterator[Checkout]:
+    """A copy of the deployed files to change and deploy; afterwards the fleet is as before."""
+    yield fleet.variant(tmp_path / "variant")
+    fleet.deploy().ok()

@@ -1,0 +1,132 @@
+"""The first deployment: bare hosts, the demo, and the order in which everything came up."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from itertools import pairwise
+
+from cascade.model.fleet import Fleet
+from cascade.planning.waves import Wave, rollout_order
+from tests.fleets import lab_fleet
+from tests.lab.conftest import Checkout, Evidence, on_host
+
+
+def test_a_dry_run_on_bare_hosts_succeeds_and_names_everything_that_will_be_made(evidence: Evidence) -> None:
+    planned = "\n".join(evidence.bare_dry_run.ok().planned)
+    fleet = lab_fleet()
+    for wave in rollout_order(fleet):
+        assert f"{wave}: gate" in planned
+        for workload in wave.workloads:
+            assert f"{wave}: create {workload.kind} {workload.name}" in planned
+    for thing in (
+        "docker.io",
+        "create file /etc/sysctl.d/90-cascade.conf",
+        "create daemon-settings /etc/docker/daemon.json",
+        "create unit docker.service",
+        "create swarm mainpc",
+        "create swarm pc2",
+        "create node-labels pc2",
+        "create network cascade-internal",
+        "create network cascade-external",
+        "create volume cascade-core_redis_data",
+        "create image sha256:",
+    ):
+        assert thing in planned
+    assert evidence.bare_dry_run.writes == 0
+    assert set(evidence.bare_dry_run.execs.values()) == {1}
+
+
+def test_the_demo_ends_with_all_agents_and_replicas_healthy(evidence: Evidence) -> None:
+    assert "69 of 69 agents and 114 of 114 replicas healthy" in evidence.demo.ok().out
+
+
+def test_the_status_document_counts_every_agent(fleet: Checkout) -> None:
+    document = json.loads(fleet.status().ok().out)
+    assert document["healthy"] is True
+    assert [(group["name"], group["phase"]) for group in document["groups"]] == [
+        ("cascade-core", 1),
+        ("cascade-ai-engine", 1),
+        ("cascade-request-handler", 2),
+        ("cascade-memory-learning", 2),
+        ("cascade-audio-realtime", 3),
+        ("cascade-personality", 3),
+        ("cascade-auxiliary", 3),
+        ("cascade-pc2-core", 4),
+        ("cascade-pc2-apps", 4),
+    ]
+    agents = [agent for group in document["groups"] for agent in group["agents"]]
+    assert len(agents) == 69
+    assert sum(agent["healthy"] for agent in agents) == sum(agent["desired"] for agent in agents) == 114
+    assert sum(agent["workload"] == "container" for agent in agents) == 7
+    assert all(set(agent) == {"name", "workload", "nodes", "desired", "healthy"} for agent in agents)
+    on_pc2 = {group["name"] for group in document["groups"] for a in group["agents"] if a["nodes"] == ["pc2"]}
+    assert on_pc2 == {"cascade-pc2-core", "cascade-pc2-apps"}
+
+
+def test_an_agent_that_is_down_is_named(fleet: Checkout) -> None:
+    on_host("mainpc", "docker stop cascade-audio-realtime_wake-word-detector")
+    status = fleet.status()
+    people = fleet.run("cascade", "status", "inventories/lab.py")
+    on_host("mainpc", "docker start cascade-audio-realtime_wake-word-detector")
+    document = json.loads(status.out)
+    down = [
+        agent["name"]
+        for group in document["groups"]
+        for agent in group["agents"]
+        if agent["healthy"] < agent["desired"]
+    ]
+    assert (status.code, people.code) == (2, 2)
+    assert document["healthy"] is False
+    assert down == ["WakeWordDetector"]
+    assert "down: cascade-audio-realtime WakeWordDetector: 0/1 healthy" in people.out
+    fleet.deploy().ok()
+
+
+def test_no_agent_was_created_before_the_wave_before_it_was_healthy(fleet: Checkout) -> None:
+    assert fleet
+    model = lab_fleet()
+    created, healthy = _timestamps()
+    waves = rollout_order(model)
+    for before, after in pairwise(waves):
+        latest = max(healthy[workload.name] for workload in before.workloads)
+        earliest = min(created[workload.name] for workload in after.workloads)
+        assert latest <= earliest, f"{after} began {latest - earliest} before {before} was healthy"
+
+
+def test_waves_of_one_wave_start_together(fleet: Checkout) -> None:
+    """All of a wave is created before any of it is healthy: the counterpart of the order."""
+    assert fleet
+    created, healthy = _timestamps()
+    wave = _largest(lab_fleet())
+    assert max(created[w.name] for w in wave.workloads) < max(healthy[w.name] for w in wave.workloads)
+
+
+def _largest(fleet: Fleet) -> Wave:
+    return max(rollout_order(fleet), key=lambda wave: len(wave.workloads))
+
+
+def _timestamps() -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """When the engines created each workload, and when the last of its replicas was healthy."""
+    created: dict[str, datetime] = {}
+    healthy: dict[str, datetime] = {}
+    ids = on_host("mainpc", "docker service ls -q").split()
+    services = json.loads(on_host("mainpc", f"docker service inspect {' '.join(ids)}"))
+    for service in services:
+        created[service["Spec"]["Name"]] = _time(service["CreatedAt"])
+    tasks = on_host("mainpc", f"docker inspect $(docker service ps -q --no-trunc {' '.join(ids)})")
+    names = {service["ID"]: service["Spec"]["Name"] for service in services}
+    for task in json.loads(tasks):
+        if task["Status"]["State"] == "running":
+            name, when = names[task["ServiceID"]], _time(task["Status"]["Timestamp"])
+            healthy[name] = max(when, healthy.get(name, when))
+    audio = "docker ps -q --filter label=cascade.group=cascade-audio-realtime --filter label=cascade.digest"
+    for container in json.loads(on_host("mainpc", f"docker inspect $({audio})")):
+        name = container["Name"].lstrip("/")
+        created[name] = _time(container["Created"])
+        healthy[name] = _time(container["State"]["StartedAt"])
+    return created, healthy
+
+
+def _time(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp[:26].rstrip("Z") + "+00:00")
