@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab import keys, ssh
+from lab.cgroups import remove_leftovers
 from lab.engine import Engine, ensure_engine, reachable_engine
 from lab.errors import LabError
 from lab.image import ensure_image, remove_images
@@ -171,6 +173,7 @@ class Lab:
         """Both hosts are bare again; the image and the downloaded packages stay."""
         with step(self.say, "Removing both hosts and their Docker data"):
             self._on_both(self._remove)
+            self._sweep()
         self.up()
 
     def reboot(self, host: Host) -> None:
@@ -183,6 +186,7 @@ class Lab:
         """Remove both hosts, their volumes and the network, and on request the image too."""
         with step(self.say, "Removing both hosts, their volumes and their network"):
             self._on_both(self._remove)
+            self._sweep()
             for host in HOSTS:
                 self._remove_volume(host.cache_volume)
             if self.engine.does("network", "inspect", NETWORK):
@@ -258,6 +262,10 @@ class Lab:
     def _remove_volume(self, volume: str) -> None:
         if self.engine.does("volume", "inspect", volume):
             self.engine.run("volume", "rm", volume)
+
+    def _sweep(self) -> None:
+        if os.geteuid() == 0 and this_machine(self.engine).cgroup_version == 1:
+            remove_leftovers()
 
     def _ensure_network(self, machine: Machine) -> None:
         wanted = f"{SUBNET} {machine.mtu}"
