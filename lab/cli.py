@@ -75,5 +75,6 @@ def status(as_json: bool) -> None:
 
 
 def _line(host: HostStatus) -> str:
-    answers = "answers" if host.answers else "does not answer"
+    foreign = host.checkout not in (None, str(CHECKOUT))
+    answers = "answers" if host.answers else f"belongs to {host.checkout}" if foreign else "does not answer"
     return f"{host.name:8}{host.state:12}127.0.0.1:{host.ssh_port} {answers}; Swarm address {host.address}"

@@ -41,16 +41,12 @@ def succeeds(argv: Sequence[str], *, timeout_s: float = 30) -> bool:
     return True
 
 
-def run_logged(
-    argv: Sequence[str], log: Path, say: Say, *, timeout_s: float, env: dict[str, str] | None = None
-) -> None:
+def run_logged(argv: Sequence[str], log: Path, say: Say, *, timeout_s: float) -> None:
     """Run a long command, keep its output in a log, and tell its newest line every few seconds."""
     deadline = time.monotonic() + timeout_s
     with (
         log.open("wb") as sink,
-        subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env={**os.environ, **(env or {})}
-        ) as process,
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink) as process,
     ):
         while (code := _wait_a_little(process)) is None:
             if time.monotonic() > deadline:
