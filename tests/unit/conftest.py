@@ -1,0 +1,117 @@
+"""Fleets and groups for the tests of the pure core."""
+
+import hashlib
+import io
+import json
+import runpy
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cascade.model.compose import HealthTiming
+from cascade.model.fleet import Fleet, FleetSettings, assemble
+from cascade.model.host import Host
+from cascade.model.image import ArchiveImage, RegistryImage
+from cascade.model.loader import load_group_files
+from cascade.model.service import GroupFile
+from cascade.model.workload import Workload, workloads_of
+
+GROUP_DATA = Path(__file__).resolve().parents[2] / "group_data"
+ADDRESSES = {"mainpc": "192.0.2.1", "pc2": "192.0.2.2"}
+
+
+def group_data(*names: str) -> dict[str, Any]:
+    """What these files of group_data say together, the later ones winning."""
+    values: dict[str, Any] = {}
+    for name in names:
+        values |= runpy.run_path(str(GROUP_DATA / f"{name}.py"))
+    return values
+
+
+def fleet_of(values: dict[str, Any], *layers: str) -> Fleet:
+    """The seed's groups on its two hosts; `values` and the named files of group_data are the owner's."""
+    shared = group_data("all", *layers) | values
+    settings = {name: shared[name] for name in FleetSettings.model_fields if name in shared}
+    hosts = {}
+    for name, address in ADDRESSES.items():
+        known = group_data("all", name, *layers) | {"name": name, "swarm_address": address}
+        hosts[name] = Host(**{key: known[key] for key in Host.model_fields if key in known})
+    groups = load_group_files(GROUP_DATA / "stacks" / "cascade")
+    return assemble(FleetSettings(**settings), hosts, {group.name: group for group in groups})
+
+
+def home() -> Fleet:
+    """Machines that lack nothing, with images by digest."""
+    phases = group_data("all")["phases"]
+    images = {
+        name: RegistryImage(reference=f"{name}@sha256:{hashlib.sha256(name.encode()).hexdigest()}")
+        for name in (group.replace("cascade-", "cascade/", 1) for phase in phases for group in phase)
+    }
+    return fleet_of({"images": images})
+
+
+def write_archive(path: Path, *configs: str) -> Path:
+    """A `docker save` archive with one image for each of these config files."""
+    content = json.dumps([{"Config": config, "RepoTags": None, "Layers": []} for config in configs])
+    with tarfile.open(path, "w") as tar:
+        manifest = tarfile.TarInfo("manifest.json")
+        manifest.size = len(content)
+        tar.addfile(manifest, io.BytesIO(content.encode()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def home_fleet() -> Fleet:
+    return home()
+
+
+@pytest.fixture(scope="session")
+def seed_groups(home_fleet: Fleet) -> dict[str, GroupFile]:
+    return home_fleet.groups
+
+
+@pytest.fixture(scope="session")
+def lab_fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """The fleet as group_data/lab.py changes it, with an archive that exists."""
+    archive = ArchiveImage(path=write_archive(tmp_path_factory.mktemp("images") / "a.tar", "abc.json"))
+    return fleet_of({"images": dict.fromkeys(group_data("lab")["images"], archive)}, "lab")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an archive with one image for each of the given config files."""
+
+    def write(*configs: str) -> Path:
+        return write_archive(tmp_path / "images.tar", *configs)
+
+    return write
+
+
+@pytest.fixture
+def group_of() -> Callable[..., GroupFile]:
+    """A group `alpha` from its service's keys and its agents; agents get ports if they name none."""
+
+    def build(service: str = "{}", agents: str = "[]", **top: Any) -> GroupFile:
+        numbered = [
+            {"port": 1000 + n, "health_port": 2000 + n, **agent}
+            for n, agent in enumerate(yaml.safe_load(agents))
+        ]
+        keys = {"image": "alpha/image", **yaml.safe_load(service), "x-agents": numbered}
+        return GroupFile.model_validate({"name": "alpha", "services": {"alpha": keys}, **top})
+
+    return build
+
+
+@pytest.fixture
+def workloads(group_of: Callable[..., GroupFile]) -> Callable[..., dict[str, Workload]]:
+    """The workloads of such a group, by agent."""
+
+    def build(service: str = "{}", agents: str = "[]", **top: Any) -> dict[str, Workload]:
+        found = workloads_of(group_of(service, agents, **top), HealthTiming())
+        return {workload.agent: workload for workload in found}
+
+    return build

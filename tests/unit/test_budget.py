@@ -1,0 +1,180 @@
+"""A group's budget among its agents."""
+
+import random
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from cascade.model.quantities import nano_cpus
+from cascade.model.service import GroupFile, Service
+from cascade.model.workload import Share, Workload, divide
+
+MIB = 2**20
+Workloads = Callable[..., dict[str, Workload]]
+
+
+def service(agents: list[dict[str, Any]], limits: Any = None, reservations: Any = None) -> Service:
+    numbered = [
+        {"name": f"A{n}", "port": 1000 + n, "health_port": 2000 + n, **agent}
+        for n, agent in enumerate(agents)
+    ]
+    resources = {"limits": limits or {}, "reservations": reservations or {}}
+    return Service.model_validate({"image": "i", "deploy": {"resources": resources}, "x-agents": numbered})
+
+
+@pytest.mark.parametrize(
+    ("agents", "limits", "expected"),
+    [
+        ([{}], "4", ["4"]),
+        ([{}, {}], "4", ["2", "2"]),
+        ([{"cpus": 3}, {}], "4", ["3", "1"]),
+        ([{"cpus": 1}, {}, {}], "4", ["1", "1.5", "1.5"]),
+        ([{"cpus": 1}, {"cpus": "0.5"}], "4", ["1", "0.5"]),
+        ([{"cpus": 2}, {"cpus": 2}], "4", ["2", "2"]),
+        ([{"cpus": 1}, {}], None, ["1", None]),
+        ([{}, {}], None, [None, None]),
+    ],
+)
+def test_explicit_shares_are_taken_and_the_rest_is_divided_equally(
+    agents: list[dict[str, Any]], limits: str | None, expected: list[str | None]
+) -> None:
+    by_cpu = divide(service(agents, {"cpus": limits} if limits else {}))
+    wanted = [None if share is None else Decimal(share) for share in expected]
+    assert [share.cpu_limit for share in by_cpu.values()] == wanted
+
+    in_memory = [{"memory_limit": f"{agent['cpus']}G"} if agent else {} for agent in agents]
+    by_memory = divide(service(in_memory, {"memory": f"{limits}G"} if limits else {}))
+    wanted = [None if share is None else share * 1024 * MIB for share in wanted]
+    assert [share.memory_limit for share in by_memory.values()] == wanted
+
+
+@pytest.mark.parametrize(
+    ("agents", "limit", "reservation", "expected"),
+    [
+        ([{}, {}], "4", "2", ["1", "1"]),
+        ([{"cpus": 3}, {}], "4", "2", ["1.5", "0.5"]),
+        ([{"cpus": 3}, {"cpus": 1}], "8", "2", ["1.5", "0.5"]),
+        ([{"cpus": 3}, {"cpus": 1}], None, "2", ["1.5", "0.5"]),
+        ([{}, {}], None, "2", ["1", "1"]),
+        ([{"cpus": 1}, {}], "4", None, [None, None]),
+    ],
+)
+def test_reservations_are_divided_in_proportion_to_limits(
+    agents: list[dict[str, Any]], limit: str | None, reservation: str | None, expected: list[str | None]
+) -> None:
+    limits = {"cpus": limit} if limit else {}
+    shares = divide(service(agents, limits, {"cpus": reservation} if reservation else {}))
+    wanted = [None if share is None else Decimal(share) for share in expected]
+    assert [share.cpu_reservation for share in shares.values()] == wanted
+
+
+def test_the_worked_example_of_the_reference(seed_groups: dict[str, GroupFile]) -> None:
+    group = seed_groups["cascade-ai-engine"].services["cascade-ai-engine"]
+    shares = divide(group)
+    assert {
+        name: (
+            f"{share.cpu_limit:.3f}",
+            f"{share.cpu_reservation:.3f}",
+            (share.memory_limit or 0) / MIB,
+            round((share.memory_reservation or 0) / MIB, 1),
+        )
+        for name, share in shares.items()
+    } == {
+        "ModelManagerSuite": ("1.333", "0.667", 8192, 6393.8),
+        "VRAMOptimizerAgent": ("1.333", "0.667", 512, 399.6),
+        "ModelOrchestrator": ("1.333", "0.667", 2048, 1598.4),
+        "STTService": ("1.333", "0.667", 4096, 3196.9),
+        "TTSService": ("1.333", "0.667", 4096, 3196.9),
+        "FaceRecognitionAgent": ("1.333", "0.667", 2048, 1598.4),
+    }
+    assert sum(share.memory_limit or 0 for share in shares.values()) == 20992 * MIB
+
+
+@pytest.mark.parametrize(
+    ("agents", "limits", "reason"),
+    [
+        ([{"cpus": 3}, {"cpus": 2}], {"cpus": "4"}, "the agents' cpus sum up to 5, which leaves nothing of the group's 4"),
+        ([{"cpus": 4}, {}], {"cpus": "4"}, "the agents' cpus sum up to 4, which leaves nothing"),
+        ([{"cpus": 5}], {"cpus": "4"}, "the agents' cpus sum up to 5"),
+        ([{"memory_limit": "2G"}, {}], {"memory": "2G"}, "the agents' memory_limit sum up to 2147483648"),
+    ],
+)  # fmt: skip
+def test_shares_beyond_the_budget_are_an_error(
+    agents: list[dict[str, Any]], limits: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        divide(service(agents, limits))
+
+
+@pytest.mark.parametrize(
+    ("agents", "limits", "reservations", "greedy"),
+    [
+        ([{}, {}], {"cpus": "2"}, {"cpus": "4"}, "A0, A1"),
+        ([{}], {"memory": "1G"}, {"memory": "2G"}, "A0"),
+        ([{"cpus": 1}], {"cpus": "4"}, {"cpus": "2"}, "A0"),
+    ],
+)
+def test_a_reservation_beyond_the_limit_is_an_error(
+    agents: list[dict[str, Any]], limits: Any, reservations: Any, greedy: str
+) -> None:
+    with pytest.raises(ValueError, match=f"reservations give {greedy} more than their limits allow"):
+        divide(service(agents, limits, reservations))
+
+
+def test_sums_never_exceed_the_budget() -> None:
+    dice = random.Random(69)
+    for _ in range(500):
+        count = dice.randint(1, 30)
+        cpus, memory = Decimal(dice.randint(1, 6400)) / 100, dice.randint(count, 2**40)
+        part = Decimal(dice.randint(1, 99)) / 100
+        agents = [
+            {
+                "cpus": str(cpus / (count + dice.randint(1, 9))) if dice.random() < 0.4 else None,
+                "memory_limit": memory // (count + dice.randint(1, 9)) or None
+                if dice.random() < 0.4
+                else None,
+            }
+            for _ in range(count)
+        ]
+        reserved = {"cpus": str(cpus * part / 10), "memory": max(1, int(memory * part / 10))}
+        try:
+            shares = divide(service(agents, {"cpus": str(cpus), "memory": memory}, reserved)).values()
+        except ValueError as error:
+            assert "more than their limits" in str(error)  # noqa: PT017 - a combination that has no division
+            continue
+        assert sum(nano_cpus(share.cpu_limit or Decimal(0)) for share in shares) <= nano_cpus(cpus)
+        assert sum(share.memory_limit or 0 for share in shares) <= memory
+        assert sum(nano_cpus(share.cpu_reservation or Decimal(0)) for share in shares) <= nano_cpus(
+            Decimal(str(reserved["cpus"]))
+        )
+        assert sum(share.memory_reservation or 0 for share in shares) <= int(reserved["memory"])
+        assert not any(share.reserves_too_much for share in shares)
+
+
+@pytest.mark.parametrize("count", range(1, 41))
+def test_an_equal_division_loses_less_than_a_unit_an_agent(count: int) -> None:
+    limits = {"cpus": "8", "memory": "1G"}
+    shares = divide(service([{}] * count, limits, {"cpus": "4", "memory": "512M"})).values()
+    assert 0 <= 8_000_000_000 - sum(nano_cpus(share.cpu_limit or Decimal(0)) for share in shares) < count
+    assert 0 <= 1024 * MIB - sum(share.memory_limit or 0 for share in shares) < count
+    assert (
+        0 <= 4_000_000_000 - sum(nano_cpus(share.cpu_reservation or Decimal(0)) for share in shares) <= count
+    )
+    assert 0 <= 512 * MIB - sum(share.memory_reservation or 0 for share in shares) <= count
+
+
+def test_replicas_do_not_divide_the_budget(workloads: Workloads) -> None:
+    budget = "resources: {limits: {cpus: '2', memory: 1G}}"
+    one = workloads(f"{{deploy: {{replicas: 1, {budget}}}}}", "[{name: Fox}, {name: Hen}]")
+    three = workloads(f"{{deploy: {{replicas: 3, {budget}}}}}", "[{name: Fox}, {name: Hen}]")
+    assert [workload.share for workload in one.values()] == [workload.share for workload in three.values()]
+
+
+def test_a_service_without_agents_has_the_whole_budget(workloads: Workloads) -> None:
+    resources = "{limits: {cpus: '2', memory: 1G}, reservations: {cpus: '1', memory: 512M}}"
+    alone = workloads(f"{{deploy: {{resources: {resources}}}}}")["alpha"]
+    assert alone.share == Share(Decimal(2), 1024 * MIB, Decimal(1), 512 * MIB)
+    assert workloads()["alpha"].share == Share(None, None, None, None)

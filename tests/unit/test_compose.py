@@ -1,0 +1,318 @@
+"""The part of the Compose Specification that a group file may use: short and long forms, and refusals."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from cascade.model.compose import (
+    Attachments,
+    Deploy,
+    Device,
+    HealthCheck,
+    HealthTiming,
+    Logging,
+    Mount,
+    Placement,
+    Port,
+    RestartPolicy,
+    TextMap,
+    Ulimit,
+    UpdateConfig,
+)
+from cascade.model.service import Scale, Service
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"A": "1"}, {"A": "1"}),
+        ({"A": 1, "B": 1.5, "C": True, "D": False, "E": ""}, {"A": "1", "B": "1.5", "C": "true", "D": "false", "E": ""}),
+        (["A=1"], {"A": "1"}),
+        (["A=b=c"], {"A": "b=c"}),
+        (["A="], {"A": ""}),
+        (["A=$(touch x)\n; y"], {"A": "$(touch x)\n; y"}),
+        ([], {}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_a_map_of_texts_has_two_forms(written: Any, read: dict[str, str]) -> None:
+    assert TypeAdapter(TextMap).validate_python(written) == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [{"A": None}, {"A": ["b"]}, {"A": {"b": "c"}}, {1: "a"}, "A=1", 7, None, [{"A": "b"}], ["A: b"]],
+)
+def test_what_is_no_map_of_texts_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(TextMap).validate_python(written)
+
+
+def test_every_variable_without_a_value_is_named() -> None:
+    expected = "no value for HOME, USER: the deploying machine's environment is not passed on"
+    with pytest.raises(ValidationError, match=expected):
+        TypeAdapter(TextMap).validate_python(["HOME", "A=1", "USER"])
+
+
+def fields(model: Any, written: Any) -> dict[str, Any]:
+    """The model read from this, as plain values."""
+    found: dict[str, Any] = model.model_validate(written).model_dump()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("data:/data", ("volume", "data", "/data", False)),
+        ("data:/data:ro", ("volume", "data", "/data", True)),
+        ("data:/data:rw", ("volume", "data", "/data", False)),
+        ("/srv/data:/data", ("bind", "/srv/data", "/data", False)),
+        ("/srv/da ta:/da ta:ro", ("bind", "/srv/da ta", "/da ta", True)),
+        ({"type": "bind", "source": "/srv", "target": "/data"}, ("bind", "/srv", "/data", False)),
+        (
+            {"type": "volume", "source": "data", "target": "/data", "read_only": True},
+            ("volume", "data", "/data", True),
+        ),
+    ],
+)
+def test_a_mount_has_two_forms(written: Any, read: tuple[Any, ...]) -> None:
+    assert tuple(fields(Mount, written).values()) == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "data",
+        "/data",
+        "data:",
+        "data:data",
+        "data:/data:rx",
+        "data:/data:ro:z",
+        "data:/data:ro,z",
+        {"type": "tmpfs", "source": "data", "target": "/data"},
+        {"type": "npipe", "source": "data", "target": "/data"},
+        {"type": "volume", "target": "/data"},
+        {"type": "volume", "source": "data"},
+        {"type": "volume", "source": "data", "target": "/data", "volume": {"nocopy": True}},
+        7,
+        None,
+    ],
+)
+def test_a_mount_that_cannot_be_honoured_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        Mount.model_validate(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("80:8080", (8080, 80, "tcp", "ingress")),
+        ("80:8080/udp", (8080, 80, "udp", "ingress")),
+        ("80:8080/tcp", (8080, 80, "tcp", "ingress")),
+        ({"target": 8080, "published": 80}, (8080, 80, "tcp", "ingress")),
+        ({"target": 8080, "published": 80, "mode": "host", "protocol": "udp"}, (8080, 80, "udp", "host")),
+    ],
+)
+def test_a_port_has_two_forms(written: Any, read: tuple[Any, ...]) -> None:
+    assert tuple(fields(Port, written).values()) == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "80",
+        "80:",
+        ":80",
+        "80-90:80-90",
+        "127.0.0.1:80:80",
+        "80:80:80",
+        "http:80",
+        "80:80/sctp",
+        "-1:80",
+        "0:80",
+        "80:65536",
+        "80:80;x",
+        {"target": 80},
+        {"published": 80},
+        {"target": 80, "published": "80-90"},
+        {"target": 80, "published": 80, "mode": "bridge"},
+        {"target": 80, "published": 80, "host_ip": "127.0.0.1"},
+        # What YAML makes of an unquoted 22:22.
+        1342,
+        None,
+    ],
+)
+def test_a_port_that_cannot_be_honoured_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        Port.model_validate(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("/dev/snd", ("/dev/snd", "/dev/snd", "rwm")),
+        ("/dev/snd:/dev/audio", ("/dev/snd", "/dev/audio", "rwm")),
+        ("/dev/snd:/dev/audio:r", ("/dev/snd", "/dev/audio", "r")),
+        ({"source": "/dev/a", "target": "/dev/b"}, ("/dev/a", "/dev/b", "rwm")),
+    ],
+)
+def test_a_device_has_two_forms(written: Any, read: tuple[str, ...]) -> None:
+    assert tuple(fields(Device, written).values()) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["inner", "outer"], {"inner": (), "outer": ()}),
+        ({"inner": None}, {"inner": ()}),
+        ({"inner": {"aliases": ["fox"]}}, {"inner": ("fox",)}),
+        ([], {}),
+    ],
+)
+def test_networks_have_two_forms(written: Any, read: dict[str, tuple[str, ...]]) -> None:
+    found = TypeAdapter(Attachments).validate_python(written)
+    assert {name: attachment.aliases for name, attachment in found.items()} == read
+
+
+@pytest.mark.parametrize(
+    "written", ["inner", 7, {"inner": {"ipv4_address": "192.0.2.7"}}, {"inner": ["fox"]}]
+)
+def test_networks_that_cannot_be_honoured_are_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Attachments).validate_python(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(1024, (1024, 1024)), ({"soft": 1, "hard": 2}, (1, 2)), (-1, (-1, -1))],
+)
+def test_a_ulimit_has_two_forms(written: Any, read: tuple[int, int]) -> None:
+    assert tuple(fields(Ulimit, written).values()) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "test"),
+    [
+        ("curl -f http://localhost", ("CMD-SHELL", "curl -f http://localhost")),
+        (["CMD", "curl"], ("CMD", "curl")),
+        (["CMD-SHELL", "a && b"], ("CMD-SHELL", "a && b")),
+    ],
+)
+def test_a_health_check_is_a_command_or_a_shell_line(written: Any, test: tuple[str, ...]) -> None:
+    assert HealthCheck.model_validate({"test": written}).test == test
+
+
+def test_the_rhythm_of_a_health_check_is_read_in_seconds() -> None:
+    written = {
+        "test": ["CMD", "true"],
+        "interval": "1m",
+        "timeout": "1.5s",
+        "retries": 3,
+        "start_period": "1m30s",
+        "start_interval": "250ms",
+    }
+    assert tuple(fields(HealthCheck, written).values())[1:] == (60, 1.5, 3, 90, 0.25)
+
+
+def test_a_health_check_and_the_one_an_agent_gets_have_the_same_rhythm() -> None:
+    own = HealthCheck(test=("CMD", "curl", "-f", "http://localhost:8200/health"))
+    assert HealthTiming().checking(8200) == own
+    assert tuple(own.model_dump().values())[1:] == (10, 5, 5, 30, 1)
+
+
+def test_the_rhythm_of_the_check_that_an_agent_gets_can_be_changed() -> None:
+    check = HealthTiming(interval=30, start_interval=0.25, retries=2).checking(8200)
+    assert (check.interval, check.start_interval, check.retries) == (30, 0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "written", "path"),
+    [
+        (HealthCheck, {"test": "true", "disable": True}, ("disable",)),
+        (HealthCheck, {"test": "true", "retries": 0}, ("retries",)),
+        (HealthCheck, {"interval": "10s"}, ("test",)),
+        (HealthTiming, {"test": "true"}, ("test",)),
+        (Deploy, {"mode": "global"}, ("mode",)),
+        (Deploy, {"replicas": -1}, ("replicas",)),
+        (Deploy, {"endpoint_mode": "vip"}, ("endpoint_mode",)),
+        (Deploy, {"labels": {"a": "b"}}, ("labels",)),
+        (Deploy, {"rollback_config": {}}, ("rollback_config",)),
+        (Deploy, {"resources": {"limits": {"pids": 1}}}, ("resources", "limits", "pids")),
+        (
+            Deploy,
+            {"resources": {"reservations": {"generic_resources": []}}},
+            ("resources", "reservations", "generic_resources"),
+        ),
+        (Deploy, {"resources": {"reservations": {"devices": []}}}, ("resources", "reservations", "devices")),
+        (Placement, {"preferences": []}, ("preferences",)),
+        (Placement, {"max_replicas_per_node": 1}, ("max_replicas_per_node",)),
+        (RestartPolicy, {"condition": "always"}, ("condition",)),
+        (RestartPolicy, {"max_attempts": -1}, ("max_attempts",)),
+        (UpdateConfig, {"failure_action": "rollback"}, ("failure_action",)),
+        (UpdateConfig, {"failure_action": "continue"}, ("failure_action",)),
+        (UpdateConfig, {"order": "any"}, ("order",)),
+        (UpdateConfig, {"parallelism": 0}, ("parallelism",)),
+        (UpdateConfig, {"max_failure_ratio": 0.5}, ("max_failure_ratio",)),
+        (Logging, {"driver": "local", "tag": "x"}, ("tag",)),
+        (Device, {"source": "/dev/a", "target": "/dev/a", "cgroup": "r"}, ("cgroup",)),
+        (Ulimit, {"soft": 1}, ("hard",)),
+        (Scale, {"min": 0, "max": 0}, ("max",)),
+        (Scale, {"min": -1, "max": 2}, ("min",)),
+        (Service, {"image": "a", "privileged": True}, ("privileged",)),
+        (Service, {"image": "a", "build": "."}, ("build",)),
+        (Service, {"image": "a", "security_opt": []}, ("security_opt",)),
+        (Service, {"image": "a", "runtime": "runc"}, ("runtime",)),
+        (Service, {"image": "a", "depends_on": ["b"]}, ("depends_on",)),
+        (Service, {"image": "a", "command": "echo 'open"}, ("command",)),
+        (Service, {"command": "true"}, ("image",)),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_where_it_stands(model: Any, written: Any, path: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(written)
+    assert [error["loc"] for error in refused.value.errors()] == [path]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("run --name 'a b'", ("run", "--name", "a b")),
+        (["run", "a b; touch x"], ("run", "a b; touch x")),
+        ("", ()),
+        ([], ()),
+    ],
+)
+def test_a_command_is_a_line_or_a_list_of_words(written: Any, words: tuple[str, ...]) -> None:
+    service = Service.model_validate({"image": "a", "command": written, "entrypoint": written})
+    assert (service.command, service.entrypoint) == (words, words)
+
+
+def test_a_service_that_says_only_its_image_has_the_documented_defaults() -> None:
+    service = Service.model_validate({"image": "a"})
+    assert service.init
+    assert (service.stop_grace_period, service.stop_signal) == (10, "SIGTERM")
+    assert (service.deploy.replicas, service.scale, service.agents) == (1, None, ())
+    assert tuple(service.deploy.restart_policy.model_dump().values()) == ("any", 5, None, 0)
+    assert tuple(service.deploy.update_config.model_dump().values()) == (1, 0, "start-first", 5, "pause")
+
+
+@pytest.mark.parametrize(("replicas", "fits"), [(0, False), (1, True), (5, True), (6, False)])
+def test_the_replicas_lie_inside_the_range_of_scale(replicas: int, fits: bool) -> None:
+    written = {"image": "a", "deploy": {"replicas": replicas}, "x-scale": {"min": 1, "max": 5}}
+    if fits:
+        assert Service.model_validate(written).scale == Scale(min=1, max=5)
+    else:
+        with pytest.raises(ValidationError, match=rf"deploy.replicas {replicas} is outside x-scale 1-5"):
+            Service.model_validate(written)
+
+
+@pytest.mark.parametrize("second", ["Fox", "fox", "FOX"])
+def test_an_agent_that_stands_twice_is_an_error_in_any_letter_case(second: str) -> None:
+    agents = [{"name": name, "port": 1, "health_port": 2} for name in ("Fox", "Hen", second)]
+    with pytest.raises(ValidationError, match="x-agents names .*more than once") as refused:
+        Service.model_validate({"image": "a", "x-agents": agents})
+    assert "Fox" in str(refused.value)
+    assert "Hen" not in str(refused.value).splitlines()[1].split("[type", maxsplit=1)[0]
