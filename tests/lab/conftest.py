@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ class Evidence:
     bare_dry_run: Finished
     demo: Finished
     checkout: Checkout = field(repr=False)
+    created: dict[str, datetime]
+    healthy: dict[str, datetime]
 
 
 def on_host(name: str, command: str) -> str:
@@ -164,6 +167,33 @@ def _copy_of_project(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
+def _timeline() -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """When the engines created each workload, and when the last of its replicas was healthy."""
+    created: dict[str, datetime] = {}
+    healthy: dict[str, datetime] = {}
+    ids = on_host("mainpc", "docker service ls -q").split()
+    services = json.loads(on_host("mainpc", f"docker service inspect {' '.join(ids)}"))
+    for service in services:
+        created[service["Spec"]["Name"]] = _time(service["CreatedAt"])
+    tasks = on_host("mainpc", f"docker inspect $(docker service ps -q --no-trunc {' '.join(ids)})")
+    names = {service["ID"]: service["Spec"]["Name"] for service in services}
+    for task in json.loads(tasks):
+        if task["Status"]["State"] == "running":
+            name, when = names[task["ServiceID"]], _time(task["Status"]["Timestamp"])
+            healthy[name] = max(when, healthy.get(name, when))
+    audio = "docker ps -q --filter label=cascade.group=cascade-audio-realtime --filter label=cascade.digest"
+    for container in json.loads(on_host("mainpc", f"docker inspect $({audio})")):
+        name = container["Name"].lstrip("/")
+        created[name] = _time(container["Created"])
+        checks = container["State"]["Health"]["Log"]
+        healthy[name] = min(_time(check["End"]) for check in checks if check["ExitCode"] == 0)
+    return created, healthy
+
+
+def _time(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp[:26].rstrip("Z") + "+00:00")
+
+
 @pytest.fixture(scope="session")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     here = Checkout(ROOT, ROOT / ".venv")
@@ -174,7 +204,8 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     _copy_of_project(copy)
     checkout = Checkout(copy, copy / ".venv")
     demo = checkout.run("script/demo")
-    yield Evidence(bare, demo, checkout)
+    created, healthy = _timeline() if demo.code == 0 else ({}, {})
+    yield Evidence(bare, demo, checkout, created, healthy)
     here.run("cascade", "lab", "up").ok()
 
 

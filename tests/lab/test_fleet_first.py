@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from itertools import pairwise
 
-from cascade.model.fleet import Fleet
-from cascade.planning.waves import Wave, rollout_order
+from cascade.planning.waves import rollout_order
 from tests.fleets import lab_fleet
 from tests.lab.conftest import Checkout, Evidence, on_host
 
@@ -83,50 +81,15 @@ def test_an_agent_that_is_down_is_named(fleet: Checkout) -> None:
     fleet.deploy().ok()
 
 
-def test_no_agent_was_created_before_the_wave_before_it_was_healthy(fleet: Checkout) -> None:
-    assert fleet
-    model = lab_fleet()
-    created, healthy = _timestamps()
-    waves = rollout_order(model)
-    for before, after in pairwise(waves):
+def test_no_agent_was_created_before_the_wave_before_it_was_healthy(evidence: Evidence) -> None:
+    created, healthy = evidence.created, evidence.healthy
+    for before, after in pairwise(rollout_order(lab_fleet())):
         latest = max(healthy[workload.name] for workload in before.workloads)
         earliest = min(created[workload.name] for workload in after.workloads)
         assert latest <= earliest, f"{after} began {latest - earliest} before {before} was healthy"
 
 
-def test_waves_of_one_wave_start_together(fleet: Checkout) -> None:
-    """All of a wave is created before any of it is healthy: the counterpart of the order."""
-    assert fleet
-    created, healthy = _timestamps()
-    wave = _largest(lab_fleet())
-    assert max(created[w.name] for w in wave.workloads) < max(healthy[w.name] for w in wave.workloads)
-
-
-def _largest(fleet: Fleet) -> Wave:
-    return max(rollout_order(fleet), key=lambda wave: len(wave.workloads))
-
-
-def _timestamps() -> tuple[dict[str, datetime], dict[str, datetime]]:
-    """When the engines created each workload, and when the last of its replicas was healthy."""
-    created: dict[str, datetime] = {}
-    healthy: dict[str, datetime] = {}
-    ids = on_host("mainpc", "docker service ls -q").split()
-    services = json.loads(on_host("mainpc", f"docker service inspect {' '.join(ids)}"))
-    for service in services:
-        created[service["Spec"]["Name"]] = _time(service["CreatedAt"])
-    tasks = on_host("mainpc", f"docker inspect $(docker service ps -q --no-trunc {' '.join(ids)})")
-    names = {service["ID"]: service["Spec"]["Name"] for service in services}
-    for task in json.loads(tasks):
-        if task["Status"]["State"] == "running":
-            name, when = names[task["ServiceID"]], _time(task["Status"]["Timestamp"])
-            healthy[name] = max(when, healthy.get(name, when))
-    audio = "docker ps -q --filter label=cascade.group=cascade-audio-realtime --filter label=cascade.digest"
-    for container in json.loads(on_host("mainpc", f"docker inspect $({audio})")):
-        name = container["Name"].lstrip("/")
-        created[name] = _time(container["Created"])
-        healthy[name] = _time(container["State"]["StartedAt"])
-    return created, healthy
-
-
-def _time(stamp: str) -> datetime:
-    return datetime.fromisoformat(stamp[:26].rstrip("Z") + "+00:00")
+def test_the_agents_of_a_wave_start_together(evidence: Evidence) -> None:
+    """All of the largest wave was created before any of it was healthy."""
+    names = [w.name for w in max((wave.workloads for wave in rollout_order(lab_fleet())), key=len)]
+    assert max(evidence.created[name] for name in names) < min(evidence.healthy[name] for name in names)

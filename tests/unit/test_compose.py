@@ -27,7 +27,8 @@ from cascade.model.service import Scale, Service
     ("written", "read"),
     [
         ({"A": "1"}, {"A": "1"}),
-        ({"A": 1, "B": 1.5, "C": True, "D": False, "E": ""}, {"A": "1", "B": "1.5", "C": "true", "D": "false", "E": ""}),
+        ({"A": 1, "B": 1.5, "C": ""}, {"A": "1", "B": "1.5", "C": ""}),
+        ({"A": True, "B": False}, {"A": "true", "B": "false"}),
         (["A=1"], {"A": "1"}),
         (["A=b=c"], {"A": "b=c"}),
         (["A="], {"A": ""}),
@@ -35,7 +36,7 @@ from cascade.model.service import Scale, Service
         ([], {}),
         ({}, {}),
     ],
-)  # fmt: skip
+)
 def test_a_map_of_texts_has_two_forms(written: Any, read: dict[str, str]) -> None:
     assert TypeAdapter(TextMap).validate_python(written) == read
 
@@ -312,7 +313,6 @@ def test_the_replicas_lie_inside_the_range_of_scale(replicas: int, fits: bool) -
 @pytest.mark.parametrize("second", ["Fox", "fox", "FOX"])
 def test_an_agent_that_stands_twice_is_an_error_in_any_letter_case(second: str) -> None:
     agents = [{"name": name, "port": 1, "health_port": 2} for name in ("Fox", "Hen", second)]
-    with pytest.raises(ValidationError, match="x-agents names .*more than once") as refused:
+    with pytest.raises(ValidationError, match=rf"x-agents names .*{second}.* more than once") as refused:
         Service.model_validate({"image": "a", "x-agents": agents})
-    assert "Fox" in str(refused.value)
-    assert "Hen" not in str(refused.value).splitlines()[1].split("[type", maxsplit=1)[0]
+    assert "Hen" not in refused.value.errors()[0]["msg"]

@@ -184,14 +184,21 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
             [("networks.n.external", "should be True")],
         ),
         ("name: a\nservices: {}\nversion: '3.9'\n", [("version", "unknown key")]),
-        ("name: a\nservices: {}\nsecrets: {}\nconfigs: {}\n", [("secrets", "unknown"), ("configs", "unknown")]),
+        ("name: a\nservices: {}\nsecrets: {}\nnew: {}\n", [("secrets", "unknown"), ("new", "unknown")]),
         (
             "name: a\nservices: {a: {image: i, environment: [HOME, USER, A=1]}}\n",
             [("services.a.environment", "no value for HOME, USER: the deploying machine's environment")],
         ),
         (
-            "name: a\nservices: {a: {image: i, x-agents: [{name: A, port: 1, health_port: 2, environment: [B]}]}}\n",
-            [("services.a.x-agents[0].environment", "no value for B")],
+            "name: a\nservices: {a: {image: i, x-agents: [{name: A, port: 1, health_port: 2, dns: a}]}}\n",
+            [("services.a.x-agents[0].dns", "unknown key")],
+        ),
+        (
+            "name: a\nservices: {a: {image: i, x-agents: [{environment: [B], name: A, port: 1}]}}\n",
+            [
+                ("services.a.x-agents[0].health_port", "Field required"),
+                ("services.a.x-agents[0].environment", "no value for B"),
+            ],
         ),
         (
             "name: a\nservices: {a: {image: i, stop_grace_period: soon, shm_size: big, volumes: [x]}}\n",
@@ -202,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
             ],
         ),
     ],
-)  # fmt: skip
+)
 def test_every_problem_of_a_file_names_its_place(
     refuse: Refuse, text: str, problems: list[tuple[str, str]]
 ) -> None:

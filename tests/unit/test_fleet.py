@@ -1,0 +1,360 @@
+"""Machines, networks, groups and their order, checked as one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from cascade.model.fleet import Fleet, FleetSettings, Overlay, SwarmPool, assemble
+from cascade.model.host import Host, constraint_fault
+from cascade.model.service import GroupFile
+from cascade.model.strict import InvalidFiles
+
+IMAGE = f"alpha/image@sha256:{'0' * 64}"
+ONE = {"swarm_role": "manager", "node_labels": {"system": "one"}}
+TWO = {"swarm_role": "worker", "node_labels": {"system": "two"}}
+FOX = {"name": "Fox", "port": 7000, "health_port": 8000}
+
+
+def host(name: str, **keys: Any) -> Host:
+    usual = {
+        "name": name,
+        "swarm_address": "192.0.2.1" if name == "one" else "192.0.2.2",
+        "swarm_role": "worker",
+        "distribution": "debian",
+        "codename": "trixie",
+        "docker_source": "docker",
+    }
+    return Host.model_validate({**usual, **keys})
+
+
+def group(name: str = "alpha", service: str = "{}", networks: str = "{}", agents: Any = (FOX,)) -> GroupFile:
+    keys = {"image": "alpha/image", "x-agents": list(agents), **yaml.safe_load(service)}
+    services = {name: keys}
+    return GroupFile.model_validate(
+        {"name": name, "services": services, "networks": yaml.safe_load(networks)}
+    )
+
+
+def small(**changes: Any) -> Fleet:
+    """Two hosts and the group `alpha`, with these settings, `hosts` or `groups` in place of the usual."""
+    hosts = changes.pop("hosts", {"one": ONE, "two": TWO})
+    groups = changes.pop("groups", [group()])
+    settings = {
+        "system": "zoo",
+        "phases": [["alpha"]],
+        "networks": [Overlay(name="inner")],
+        "swarm_pool": SwarmPool.model_validate({"pool": "10.0.0.0/8"}),
+        "images": {"alpha/image": {"reference": IMAGE}},
+    }
+    return assemble(
+        FleetSettings.model_validate({**settings, **changes}),
+        {name: host(name, **keys) for name, keys in hosts.items()},
+        {group.name: group for group in groups},
+    )
+
+
+Problems = list[tuple[str, str, str]]
+
+
+def problems(**changes: Any) -> Problems:
+    with pytest.raises(InvalidFiles) as invalid:
+        small(**changes)
+    return [(problem.file, problem.path, problem.reason) for problem in invalid.value.problems]
+
+
+def alpha(service: str, **keys: Any) -> dict[str, Any]:
+    return {"groups": [group("alpha", service, **keys)]}
+
+
+PINNED = "placement: {constraints: [node.labels.system == one]}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "file", "path", "reason"),
+    [
+        ({"phases": [["alpha"], ["alpha"]]}, "group_data", "phases", "alpha stands twice"),
+        ({"phases": [["alpha", "beta"]]}, "group_data", "phases", "there is no group file for beta"),
+        (
+            {"groups": [group(), group("beta")]},
+            "group_data",
+            "phases",
+            "the group beta has a file but stands in no phase",
+        ),
+        (
+            {"hosts": {"one": TWO}},
+            "group_data",
+            "swarm_role",
+            "exactly one host is the manager, here none",
+        ),
+        (
+            {"hosts": {"one": ONE, "two": ONE}},
+            "group_data",
+            "swarm_role",
+            "exactly one host is the manager, here ['one', 'two']",
+        ),
+        ({"hosts": {}}, "group_data", "swarm_role", "exactly one host is the manager, here none"),
+        (
+            {"hosts": {"one": ONE, "two": {**TWO, "swarm_address": "192.0.2.1"}}},
+            "inventory",
+            "swarm_address",
+            "192.0.2.1 belongs to more than one host",
+        ),
+        (
+            {"images": {}},
+            "alpha.yaml",
+            "services.alpha.image",
+            "alpha/image is mapped to no image: see `images` in group_data",
+        ),
+        (
+            {"images": {"alpha/image": {"path": "gone.tar"}}},
+            "group_data",
+            "images['alpha/image']",
+            "there is no archive gone.tar",
+        ),
+        (
+            alpha("{deploy: {placement: {constraints: [node.labels.system = one]}}}"),
+            "alpha.yaml",
+            "services.alpha.deploy.placement.constraints",
+            "'node.labels.system = one' is no constraint: write it like node.labels.system == mainpc",
+        ),
+        (
+            alpha("{deploy: {placement: {constraints: [node.ip == 192.0.2.1]}}}"),
+            "alpha.yaml",
+            "services.alpha.deploy.placement.constraints",
+            "'node.ip == 192.0.2.1': only node.labels.*, node.hostname and node.role are honoured",
+        ),
+        (
+            alpha("{deploy: {placement: {constraints: [node.labels.system == three]}}}"),
+            "alpha.yaml",
+            "services.Fox",
+            "no host meets node.labels.system == three",
+        ),
+        (
+            alpha("{deploy: {placement: {constraints: [node.hostname == one, node.role == worker]}}}"),
+            "alpha.yaml",
+            "services.Fox",
+            "no host meets node.hostname == one, node.role == worker",
+        ),
+        (
+            alpha("{ports: ['80:7001']}"),
+            "alpha.yaml",
+            "services.alpha.ports",
+            "no agent listens on 7001",
+        ),
+        (
+            alpha("{}", networks="{outer: {external: true}}"),
+            "alpha.yaml",
+            "networks.outer",
+            "group_data declares no such network",
+        ),
+        (
+            alpha("{deploy: {resources: {limits: {cpus: 1}}}}", agents=[{**FOX, "cpus": 2}]),
+            "alpha.yaml",
+            "services",
+            "the agents' cpus sum up to 2, which leaves nothing of the group's 1",
+        ),
+        (
+            alpha("{devices: [/dev/snd]}"),
+            "alpha.yaml",
+            "services.Fox",
+            "needs devices /dev/snd, so exactly one host and one replica",
+        ),
+        (
+            alpha("{shm_size: 1G}"),
+            "alpha.yaml",
+            "services.Fox",
+            "needs shm_size, so exactly one host and one replica",
+        ),
+        (
+            alpha(f"{{devices: [/dev/a, /dev/b], deploy: {{replicas: 2, {PINNED}}}}}"),
+            "alpha.yaml",
+            "services.Fox",
+            "needs devices /dev/a, /dev/b, so exactly one host and one replica",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_a_problem(
+    changes: dict[str, Any], file: str, path: str, reason: str
+) -> None:
+    assert problems(**changes) == [(file, path, reason)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"hosts": {"one": ONE}},
+        alpha(f"{{devices: [/dev/snd], deploy: {{{PINNED}}}}}"),
+        alpha("{deploy: {placement: {constraints: [node.role != manager]}}}"),
+        alpha("{ports: ['80:7000', '7000:7000/udp']}"),
+        alpha("{ports: ['80:7000']}", agents=[]),
+        alpha("{networks: [inner]}", networks="{inner: {external: true}}"),
+    ],
+)
+def test_what_fits_together_is_a_fleet(changes: dict[str, Any]) -> None:
+    assert [workload.group for workload in small(**changes).workloads["alpha"]] == ["alpha"]
+
+
+def test_all_problems_of_order_and_hosts_come_in_one_report() -> None:
+    found = problems(
+        phases=[["alpha", "beta"], ["alpha"]],
+        hosts={"one": ONE, "two": {**ONE, "swarm_address": "192.0.2.1"}},
+        groups=[group(), group("gamma")],
+    )
+    assert [(path, reason.split()[0]) for _, path, reason in found] == [
+        ("phases", "alpha"),
+        ("phases", "there"),
+        ("phases", "the"),
+        ("swarm_role", "exactly"),
+        ("swarm_address", "192.0.2.1"),
+    ]
+
+
+def test_all_problems_of_all_groups_come_in_one_report() -> None:
+    found = problems(
+        phases=[["alpha"], ["beta", "gamma"]],
+        groups=[
+            group(
+                "alpha",
+                "{image: other/image, ports: ['80:81', '82:83'], deploy: {placement: {constraints: [a, b]}}}",
+                "{outer: {external: true}, upper: {external: true}}",
+            ),
+            group("beta", "{devices: [/dev/snd]}"),
+            group("gamma", "{deploy: {resources: {limits: {cpus: 1}}}}", agents=[{**FOX, "cpus": 2}]),
+        ],
+    )
+    assert [(file, path) for file, path, _ in found] == [
+        ("alpha.yaml", "services.alpha.image"),
+        ("alpha.yaml", "services.alpha.deploy.placement.constraints"),
+        ("alpha.yaml", "services.alpha.deploy.placement.constraints"),
+        ("alpha.yaml", "services.alpha.ports"),
+        ("alpha.yaml", "services.alpha.ports"),
+        ("alpha.yaml", "networks.outer"),
+        ("alpha.yaml", "networks.upper"),
+        ("beta.yaml", "services.Fox"),
+        ("gamma.yaml", "services"),
+    ]
+
+
+def test_every_agent_of_a_group_without_a_host_is_named() -> None:
+    hen = {**FOX, "name": "Hen"}
+    placed = "{deploy: {placement: {constraints: [node.hostname == three]}}}"
+    found = problems(groups=[group("alpha", placed, agents=[FOX, hen])])
+    assert [path for _, path, _ in found] == ["services.Fox", "services.Hen"]
+
+
+def test_groups_keep_the_order_of_the_phases() -> None:
+    fleet = small(phases=[["gamma"], ["alpha", "beta"]], groups=[group(), group("beta"), group("gamma")])
+    assert fleet.group_order == ("gamma", "alpha", "beta")
+    assert tuple(fleet.workloads) == fleet.group_order
+    assert [fleet.phase_of(name) for name in fleet.group_order] == [1, 2, 2]
+
+
+def test_the_manager_is_found_wherever_it_stands() -> None:
+    assert small(hosts={"two": TWO, "one": ONE}).manager.name == "one"
+
+
+def test_images_are_pinned_to_exact_content(archive: Callable[..., Path]) -> None:
+    assert small().pinned_images == {"alpha/image": IMAGE}
+    fleet = small(images={"alpha/image": {"path": archive("abc.json")}})
+    assert fleet.pinned_images == {"alpha/image": "sha256:abc"}
+
+
+@pytest.mark.parametrize(
+    ("constraints", "eligible"),
+    [
+        ([], ["one", "two"]),
+        (["node.labels.system == one"], ["one"]),
+        (["node.labels.system==one"], ["one"]),
+        ([" node.labels.system  ==  one "], ["one"]),
+        (["node.labels.system != one"], ["two"]),
+        (["node.labels.gpu != none"], ["one", "two"]),
+        (["node.role == manager"], ["one"]),
+        (["node.role != manager"], ["two"]),
+        (["node.hostname == two"], ["two"]),
+        (["node.role == worker", "node.hostname != one"], ["two"]),
+    ],
+)
+def test_a_host_is_eligible_that_meets_every_constraint(constraints: list[str], eligible: list[str]) -> None:
+    fleet = small(**alpha(f"{{deploy: {{placement: {{constraints: {constraints}}}}}}}"))
+    (workload,) = fleet.workloads["alpha"]
+    assert [host.name for host in fleet.eligible(workload)] == eligible
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        "",
+        "node.role",
+        "node.role = manager",
+        "node.role == ",
+        "== manager",
+        "node.role == a b",
+        "node.role > manager",
+        "node.labels.a == b; touch x",
+        "node.role == manager\nnode.role == worker",
+        "engine.labels.a == b",
+        "node.id == abc",
+        "node.platform.os == linux",
+        "role == manager",
+    ],
+)
+def test_a_constraint_that_cannot_be_honoured_has_a_fault(constraint: str) -> None:
+    assert repr(constraint) in (constraint_fault(constraint) or "")
+
+
+@pytest.mark.parametrize(
+    "constraint", ["node.role == worker", "node.labels.a-b.c != D_1", "node.hostname==x"]
+)
+def test_a_constraint_that_can_be_honoured_has_none(constraint: str) -> None:
+    assert constraint_fault(constraint) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"swarm_role": "leader"}, ("swarm_role",)),
+        ({"docker_source": "snap"}, ("docker_source",)),
+        ({"distribution": "arch"}, ("distribution",)),
+        ({"reservation_scale": 0}, ("reservation_scale",)),
+        ({"reservation_scale": -0.5}, ("reservation_scale",)),
+        ({"reservation_scale": 1.5}, ("reservation_scale",)),
+        ({"absent": ["sound"]}, ("absent",)),
+        ({"absent": ["gpu", "/etc/passwd"]}, ("absent",)),
+        ({"node_labels": ["system"]}, ("node_labels",)),
+        ({"sysctls": {"net.ipv4.ip_forward": None}}, ("sysctls", "net.ipv4.ip_forward")),
+        ({"adress": "192.0.2.1"}, ("adress",)),
+    ],
+)
+def test_a_host_says_only_what_is_known(keys: dict[str, Any], path: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        host("one", **keys)
+    assert [error["loc"] for error in refused.value.errors()] == [path]
+
+
+@pytest.mark.parametrize(
+    "absent", [[], ["gpu", "realtime", "ipvs", "clock"], ["/dev/snd"], ["/dev/dri/card0"]]
+)
+def test_what_a_machine_lacks_is_a_capability_or_a_device(absent: list[str]) -> None:
+    assert host("one", absent=absent).absent == frozenset(absent)
+
+
+@pytest.mark.parametrize(
+    ("model", "written", "path"),
+    [
+        (Overlay, {"name": "inner", "subnet": "172.20.0.1/16"}, ("subnet",)),
+        (Overlay, {"name": "inner", "subnet": "everything"}, ("subnet",)),
+        (Overlay, {"name": "inner", "driver": "bridge"}, ("driver",)),
+        (Overlay, {"subnet": "172.20.0.0/16"}, ("name",)),
+        (SwarmPool, {"pool": "10.0.0.0/33"}, ("pool",)),
+        (SwarmPool, {}, ("pool",)),
+    ],
+)
+def test_a_network_says_only_what_is_known(model: Any, written: dict[str, Any], path: tuple[str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(written)
+    assert [error["loc"] for error in refused.value.errors()] == [path]
