@@ -115,3 +115,27 @@ def workloads(group_of: Callable[..., GroupFile]) -> Callable[..., dict[str, Wor
         return {workload.agent: workload for workload in found}
 
     return build
+
+
+@pytest.fixture
+def alpha(
+    home_fleet: Fleet, group_of: Callable[..., GroupFile]
+) -> Callable[..., tuple[tuple[Workload, ...], Fleet]]:
+    """The workloads of such a group and their fleet of one host; further keys are the host's."""
+
+    def build(
+        service: str = "{}", agents: str = "[{name: Fox}]", **host: Any
+    ) -> tuple[tuple[Workload, ...], Fleet]:
+        group = group_of(
+            service,
+            agents,
+            networks={"cascade-internal": {"external": True}, "cascade-external": {"external": True}},
+            volumes={"data": None, "shared": {"name": "common"}},
+        )
+        images = {"alpha/image": RegistryImage(reference=f"alpha/image@sha256:{'0' * 64}")}
+        settings = home_fleet.settings.model_copy(update={"phases": (("alpha",),), "images": images})
+        only = Host.model_validate({**home_fleet.manager.model_dump(), **host})
+        fleet = assemble(settings, {only.name: only}, {"alpha": group})
+        return fleet.workloads["alpha"], fleet
+
+    return build

@@ -1,0 +1,661 @@
+"""Workloads as the Engine API wants them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.model.fleet import Fleet
+from cascade.model.workload import Workload
+from cascade.planning.specs import container_body, digest, service_spec
+
+Alpha = Callable[..., tuple[tuple[Workload, ...], Fleet]]
+SECOND = 1_000_000_000
+
+
+def workload(fleet: Fleet, name: str) -> Workload:
+    group = name.partition("_")[0]
+    return next(found for found in fleet.workloads[group] if found.name == name)
+
+
+def of_service(fleet: Fleet, name: str) -> Any:
+    return service_spec(workload(fleet, name), fleet)
+
+
+def of_container(fleet: Fleet, name: str) -> Any:
+    return container_body(workload(fleet, name), fleet)
+
+
+def environment(entries: list[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries)
+
+
+@pytest.fixture
+def container(alpha: Alpha) -> Callable[..., Any]:
+    """The ContainerSpec of the first agent of a group written in the test."""
+
+    def build(service: str = "{}", agents: str = "[{name: Fox}]", **host: Any) -> Any:
+        (first, *_), fleet = alpha(service, agents, **host)
+        return service_spec(first, fleet)["TaskTemplate"]["ContainerSpec"]
+
+    return build
+
+
+@pytest.fixture
+def spec(alpha: Alpha) -> Callable[..., Any]:
+    """The service of the first agent of a group written in the test."""
+
+    def build(service: str = "{}", agents: str = "[{name: Fox}]", **host: Any) -> Any:
+        (first, *_), fleet = alpha(service, agents, **host)
+        return service_spec(first, fleet)
+
+    return build
+
+
+@pytest.fixture
+def body(alpha: Alpha) -> Callable[..., Any]:
+    """The host container of the first agent of a group written in the test."""
+
+    def build(service: str = "{}", agents: str = "[{name: Fox}]", **host: Any) -> Any:
+        (first, *_), fleet = alpha(service, agents, **host)
+        return container_body(first, fleet)
+
+    return build
+
+
+def test_a_service_in_full(home_fleet: Fleet) -> None:
+    name = "cascade-request-handler_request-coordinator"
+    found = of_service(home_fleet, name)
+    labels = {
+        "cascade.system": "cascade",
+        "cascade.group": "cascade-request-handler",
+        "cascade.agent": "RequestCoordinator",
+    }
+    alias = "requestcoordinator.cascade-request-handler.cascade"
+    assert found == {
+        "Name": name,
+        "Labels": labels | {"cascade.digest": digest({k: v for k, v in found.items() if k != "Labels"})},
+        "TaskTemplate": {
+            "ContainerSpec": {
+                "Image": home_fleet.pinned_images["cascade/request-handler"],
+                "Labels": labels,
+                "Command": [],
+                "Args": [],
+                "Hostname": "",
+                "Env": [
+                    "AGENT_NAME=RequestCoordinator",
+                    "HEALTH_PORT=27002",
+                    "PORT=26002",
+                    "REPLICA_SLOT={{.Task.Slot}}",
+                ],
+                "Dir": "",
+                "User": "",
+                "Mounts": [],
+                "StopSignal": "SIGTERM",
+                "StopGracePeriod": 10 * SECOND,
+                "Healthcheck": {
+                    "Test": ["CMD", "curl", "-f", "http://localhost:27002/health"],
+                    "Interval": 10 * SECOND,
+                    "Timeout": 5 * SECOND,
+                    "Retries": 5,
+                    "StartPeriod": 30 * SECOND,
+                    "StartInterval": SECOND,
+                },
+                "Hosts": [],
+                "Init": True,
+                "ReadOnly": False,
+                "CapabilityAdd": [],
+                "CapabilityDrop": [],
+                "Ulimits": [],
+                "Sysctls": {},
+                "Isolation": "default",
+            },
+            "Resources": {
+                "Limits": {"NanoCPUs": 666_666_666, "MemoryBytes": 1_431_655_765},
+                "Reservations": {"NanoCPUs": 333_333_333, "MemoryBytes": 715_827_882},
+            },
+            "RestartPolicy": {"Condition": "any", "Delay": 5 * SECOND, "MaxAttempts": 0, "Window": 0},
+            "Placement": {"Constraints": ["node.labels.system == mainpc"]},
+            "Networks": [
+                {"Target": "cascade-external", "Aliases": [alias]},
+                {"Target": "cascade-internal", "Aliases": [alias]},
+            ],
+            "ForceUpdate": 0,
+            "Runtime": "container",
+        },
+        "Mode": {"Replicated": {"Replicas": 3}},
+        "UpdateConfig": {
+            "Parallelism": 1,
+            "Delay": 10 * SECOND,
+            "FailureAction": "pause",
+            "Monitor": 5 * SECOND,
+            "MaxFailureRatio": 0,
+            "Order": "start-first",
+        },
+        "RollbackConfig": {
+            "Parallelism": 1,
+            "FailureAction": "pause",
+            "Monitor": 5 * SECOND,
+            "MaxFailureRatio": 0,
+            "Order": "stop-first",
+        },
+        "EndpointSpec": {
+            "Mode": "vip",
+            "Ports": [
+                {"Protocol": "tcp", "TargetPort": 26002, "PublishedPort": 26002, "PublishMode": "ingress"}
+            ],
+        },
+    }
+
+
+def test_a_host_container_in_full(home_fleet: Fleet) -> None:
+    found = of_container(home_fleet, "cascade-audio-realtime_audio-capture")
+    assert found == {
+        "Image": home_fleet.pinned_images["cascade/audio-realtime"],
+        "Labels": {
+            "cascade.system": "cascade",
+            "cascade.group": "cascade-audio-realtime",
+            "cascade.agent": "AudioCapture",
+            "cascade.digest": digest({k: v for k, v in found.items() if k != "Labels"}),
+        },
+        "Env": ["AGENT_NAME=AudioCapture", "HEALTH_PORT=7550", "PORT=6550", "REPLICA_SLOT=1"],
+        "StopSignal": "SIGTERM",
+        "StopTimeout": 10,
+        "Healthcheck": {
+            "Test": ["CMD", "curl", "-f", "http://localhost:7550/health"],
+            "Interval": 10 * SECOND,
+            "Timeout": 5 * SECOND,
+            "Retries": 5,
+            "StartPeriod": 30 * SECOND,
+            "StartInterval": SECOND,
+        },
+        "HostConfig": {
+            "Mounts": [],
+            "Devices": [
+                {"PathOnHost": "/dev/snd", "PathInContainer": "/dev/snd", "CgroupPermissions": "rwm"}
+            ],
+            "CapAdd": [],
+            "CapDrop": [],
+            "Ulimits": [{"Name": "rtprio", "Soft": 95, "Hard": 95}],
+            "Sysctls": {},
+            "ExtraHosts": [],
+            "Init": True,
+            "ReadonlyRootfs": False,
+            "NanoCpus": 285_714_285,
+            "Memory": 613_566_756,
+            "MemoryReservation": 306_783_378,
+            "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
+            "PortBindings": {},
+        },
+        "NetworkingConfig": {
+            "EndpointsConfig": {
+                "cascade-internal": {"Aliases": ["audiocapture.cascade-audio-realtime.cascade"]}
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "aliases"),
+    [
+        (
+            "cascade-core_service-registry",
+            {"cascade-internal": ["serviceregistry.cascade-core.cascade"]},
+        ),
+        (
+            "cascade-core_observability-hub",
+            {"cascade-internal": ["mainpc", "observabilityhub.cascade-core.cascade"]},
+        ),
+        (
+            "cascade-ai-engine_vram-optimizer-agent",
+            {"cascade-internal": ["vramoptimizeragent.cascade-ai-engine.cascade"]},
+        ),
+        (
+            "cascade-pc2-core_observability-hub",
+            {"cascade-internal": ["observabilityhub.cascade-pc2-core.cascade"]},
+        ),
+        (
+            "cascade-pc2-apps_unified-web-agent",
+            {
+                "cascade-external": ["unifiedwebagent.cascade-pc2-apps.cascade"],
+                "cascade-internal": ["unifiedwebagent.cascade-pc2-apps.cascade"],
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("fleet", ["home_fleet", "lab_fleet"])
+def test_a_service_answers_to_its_agents_name(
+    request: pytest.FixtureRequest, fleet: str, name: str, aliases: dict[str, list[str]]
+) -> None:
+    found = of_service(request.getfixturevalue(fleet), name)
+    assert found["Name"] == name
+    assert {net["Target"]: net["Aliases"] for net in found["TaskTemplate"]["Networks"]} == aliases
+
+
+def test_an_agents_aliases_are_added_to_the_services(spec: Callable[..., Any]) -> None:
+    found = spec(
+        "{networks: {cascade-internal: {aliases: [den]}, cascade-external: }}",
+        "[{name: Red_Fox, networks: {cascade-internal: {aliases: [burrow]}}}]",
+    )
+    assert found["TaskTemplate"]["Networks"] == [
+        {"Target": "cascade-external", "Aliases": ["red_fox.alpha.cascade"]},
+        {"Target": "cascade-internal", "Aliases": ["burrow", "den", "red_fox.alpha.cascade"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "cascade-core_observability-hub",
+            {
+                "PROMETHEUS_ENABLED": "true",
+                "PARALLEL_HEALTH_CHECKS": "true",
+                "PORT": "9000",
+                "HEALTH_PORT": "9001",
+            },
+        ),
+        (
+            "cascade-ai-engine_model-manager-suite",
+            {
+                "NVIDIA_VISIBLE_DEVICES": "0",
+                "CUDA_VISIBLE_DEVICES": "0",
+                "VRAM_BUDGET_PERCENTAGE": "80",
+                "MODEL_CACHE_DIR": "/models",
+                "HYBRID_INFERENCE_ENABLED": "true",
+                "IDLE_TIMEOUT": "300",
+                "PORT": "7211",
+                "HEALTH_PORT": "8211",
+            },
+        ),
+        ("cascade-personality_emotion-engine", {"STATE_SYNC": "true", "PORT": "5590", "HEALTH_PORT": "6590"}),
+        ("cascade-personality_tone-detector", {"PORT": "5625", "HEALTH_PORT": "6625"}),
+        (
+            "cascade-pc2-core_observability-hub",
+            {
+                "AGENT_CONFIG": '{"mainpc_hub_endpoint":"http://mainpc:9000","scope":"pc2_agents"}',
+                "PORT": "9100",
+                "HEALTH_PORT": "9110",
+            },
+        ),
+    ],
+)
+def test_an_agents_environment_is_its_own_and_the_contracts(
+    home_fleet: Fleet, name: str, expected: dict[str, str]
+) -> None:
+    found = environment(of_service(home_fleet, name)["TaskTemplate"]["ContainerSpec"]["Env"])
+    contract = {"AGENT_NAME": workload(home_fleet, name).agent, "REPLICA_SLOT": "{{.Task.Slot}}"}
+    assert found == expected | contract
+
+
+def test_the_later_environment_wins_and_the_contract_last(container: Callable[..., Any]) -> None:
+    found = container(
+        "{environment: {A: service, B: service, PORT: '1', REPLICA_SLOT: '9'}}",
+        "[{name: Fox, environment: {B: agent, C: agent, HEALTH_PORT: '2', AGENT_NAME: Hen}}]",
+    )
+    assert found["Env"] == [
+        "A=service",
+        "AGENT_NAME=Fox",
+        "B=agent",
+        "C=agent",
+        "HEALTH_PORT=2000",
+        "PORT=1000",
+        "REPLICA_SLOT={{.Task.Slot}}",
+    ]
+
+
+def test_a_value_reaches_the_container_as_it_was_written(container: Callable[..., Any]) -> None:
+    hostile = "a=b; touch x\n$(id) 'q' \"q\" -- ü"
+    found = container(json.dumps({"environment": {"HOSTILE": hostile}}))
+    assert environment(found["Env"])["HOSTILE"] == hostile
+
+
+@pytest.mark.parametrize(
+    ("ports", "absent", "endpoint"),
+    [
+        ([], [], {"Mode": "dnsrr"}),
+        ([], ["ipvs"], {"Mode": "dnsrr"}),
+        (["80:1000"], [], {"Mode": "vip", "Ports": [(80, 1000, "tcp", "ingress")]}),
+        (["80:1000"], ["ipvs"], {"Mode": "dnsrr"}),
+        (
+            ["80:1000", "81:1000/udp"],
+            ["gpu"],
+            {"Mode": "vip", "Ports": [(80, 1000, "tcp", "ingress"), (81, 1000, "udp", "ingress")]},
+        ),
+    ],
+)
+def test_an_endpoint_is_dnsrr_unless_a_port_can_be_published(
+    spec: Callable[..., Any], ports: list[str], absent: list[str], endpoint: dict[str, Any]
+) -> None:
+    found = spec(json.dumps({"ports": ports}), absent=absent)["EndpointSpec"]
+    if "Ports" in found:
+        keys = ("PublishedPort", "TargetPort", "Protocol", "PublishMode")
+        found = found | {"Ports": [tuple(port[key] for key in keys) for port in found["Ports"]]}
+    assert found == endpoint
+
+
+def test_a_port_of_the_host_needs_no_ipvs(spec: Callable[..., Any]) -> None:
+    port = "{ports: [{target: 1000, published: 80, mode: host}]}"
+    assert spec(port, absent=["ipvs"])["EndpointSpec"]["Ports"] == spec(port)["EndpointSpec"]["Ports"]
+
+
+def test_a_port_belongs_to_the_agent_that_listens_on_it(alpha: Alpha) -> None:
+    found, fleet = alpha("{ports: ['80:1001']}", "[{name: Fox}, {name: Hen}]")
+    modes = {workload.agent: service_spec(workload, fleet)["EndpointSpec"]["Mode"] for workload in found}
+    assert modes == {"Fox": "dnsrr", "Hen": "vip"}
+
+
+def test_the_lab_publishes_no_port(lab_fleet: Fleet) -> None:
+    found = of_service(lab_fleet, "cascade-request-handler_request-coordinator")
+    assert found["EndpointSpec"] == {"Mode": "dnsrr"}
+
+
+def test_a_device_that_the_machine_lacks_is_done_without(home_fleet: Fleet, lab_fleet: Fleet) -> None:
+    for agent in ("audio-capture", "wake-word-detector"):
+        name = f"cascade-audio-realtime_{agent}"
+        assert len(of_container(home_fleet, name)["HostConfig"]["Devices"]) == 1
+        assert of_container(lab_fleet, name)["HostConfig"]["Devices"] == []
+
+
+def test_a_device_keeps_its_path_and_permissions(body: Callable[..., Any]) -> None:
+    found = body("{devices: [/dev/a, '/dev/b:/dev/c:r', '/dev/gone']}", absent=["/dev/gone"])
+    assert found["HostConfig"]["Devices"] == [
+        {"PathOnHost": "/dev/a", "PathInContainer": "/dev/a", "CgroupPermissions": "rwm"},
+        {"PathOnHost": "/dev/b", "PathInContainer": "/dev/c", "CgroupPermissions": "r"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("agents", "absent", "limits"),
+    [
+        ("[{name: Fox}]", [], [("nofile", 1, 2)]),
+        ("[{name: Fox, realtime_priority: true}]", [], [("nofile", 1, 2), ("rtprio", 95, 95)]),
+        ("[{name: Fox, realtime_priority: true}]", ["realtime"], [("nofile", 1, 2)]),
+    ],
+)
+def test_realtime_priority_is_a_limit_where_the_machine_has_it(
+    alpha: Alpha, agents: str, absent: list[str], limits: list[tuple[str, int, int]]
+) -> None:
+    ulimits = "ulimits: {nofile: {soft: 1, hard: 2}}"
+    (fox,), fleet = alpha(f"{{{ulimits}}}", agents, absent=absent)
+    in_swarm = service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"]["Ulimits"]
+    (fox,), fleet = alpha(f"{{devices: [/dev/snd], {ulimits}}}", agents, absent=absent)
+    on_host = container_body(fox, fleet)["HostConfig"]["Ulimits"]
+    assert [(limit["Name"], limit["Soft"], limit["Hard"]) for limit in in_swarm] == limits
+    assert on_host == in_swarm
+
+
+def test_only_the_realtime_agent_of_the_seed_has_the_limit(home_fleet: Fleet, lab_fleet: Fleet) -> None:
+    for fleet, expected in ((home_fleet, ["AudioCapture"]), (lab_fleet, [])):
+        with_limit = [
+            workload.agent
+            for workload in fleet.workloads["cascade-audio-realtime"]
+            if container_body(workload, fleet)["HostConfig"]["Ulimits"]
+        ]
+        assert with_limit == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (["SYS_NICE"], ["CAP_SYS_NICE"]),
+        (["CAP_SYS_NICE"], ["CAP_SYS_NICE"]),
+        (["ALL"], ["ALL"]),
+        (["SYS_NICE", "CAP_CHOWN"], ["CAP_CHOWN", "CAP_SYS_NICE"]),
+        ([], []),
+    ],
+)
+def test_capabilities_have_the_engines_names(alpha: Alpha, written: list[str], named: list[str]) -> None:
+    caps = {"cap_add": written, "cap_drop": written}
+    (fox,), fleet = alpha(json.dumps(caps))
+    in_swarm = service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"]
+    (fox,), fleet = alpha(json.dumps(caps | {"devices": ["/dev/snd"]}))
+    on_host = container_body(fox, fleet)["HostConfig"]
+    assert (in_swarm["CapabilityAdd"], in_swarm["CapabilityDrop"]) == (named, named)
+    assert (on_host["CapAdd"], on_host["CapDrop"]) == (named, named)
+
+
+@pytest.mark.parametrize(
+    ("order", "persistent", "expected"),
+    [
+        ("start-first", False, "start-first"),
+        ("start-first", True, "stop-first"),
+        ("stop-first", False, "stop-first"),
+        ("stop-first", True, "stop-first"),
+    ],
+)
+def test_an_agent_that_keeps_data_stops_before_its_successor_starts(
+    spec: Callable[..., Any], order: str, persistent: bool, expected: str
+) -> None:
+    service = json.dumps({"deploy": {"update_config": {"order": order}}})
+    agents = json.dumps([{"name": "Fox", "persistent": persistent}])
+    assert spec(service, agents)["UpdateConfig"]["Order"] == expected
+
+
+@pytest.mark.parametrize(
+    ("scale", "cpus", "memory"), [(1, 10**9, 2**30), (0.5, 5 * 10**8, 2**29), (0.01, 10**7, 10737418)]
+)
+def test_the_scale_of_a_host_shrinks_reservations_and_no_limits(
+    alpha: Alpha, scale: float, cpus: int, memory: int
+) -> None:
+    budget = "deploy: {resources: {limits: {cpus: 2, memory: 2G}, reservations: {cpus: 1, memory: 1G}}}"
+    (fox,), fleet = alpha(f"{{{budget}}}", reservation_scale=scale)
+    assert service_spec(fox, fleet)["TaskTemplate"]["Resources"] == {
+        "Limits": {"NanoCPUs": 2 * 10**9, "MemoryBytes": 2 * 2**30},
+        "Reservations": {"NanoCPUs": cpus, "MemoryBytes": memory},
+    }
+    (fox,), fleet = alpha(f"{{devices: [/dev/snd], {budget}}}", reservation_scale=scale)
+    host_config = container_body(fox, fleet)["HostConfig"]
+    assert (host_config["NanoCpus"], host_config["Memory"]) == (2 * 10**9, 2 * 2**30)
+    assert host_config["MemoryReservation"] == memory
+
+
+def test_what_is_unlimited_says_no_number(spec: Callable[..., Any]) -> None:
+    assert spec()["TaskTemplate"]["Resources"] == {"Limits": {}, "Reservations": {}}
+
+
+def test_the_lab_scales_reservations_and_nothing_else(home_fleet: Fleet, lab_fleet: Fleet) -> None:
+    (scale,) = {host.reservation_scale for host in lab_fleet.hosts.values()}
+    for workloads in home_fleet.workloads.values():
+        for found in (found for found in workloads if found.kind == "service"):
+            at_home = of_service(home_fleet, found.name)["TaskTemplate"]["Resources"]
+            in_lab = of_service(lab_fleet, found.name)["TaskTemplate"]["Resources"]
+            assert in_lab["Limits"] == at_home["Limits"]
+            for name, amount in at_home["Reservations"].items():
+                assert in_lab["Reservations"][name] == pytest.approx(amount * scale, abs=1)
+
+
+def test_mounts_name_volumes_as_they_are_on_the_host(container: Callable[..., Any]) -> None:
+    found = container(
+        "{volumes: ['data:/data', '/srv:/srv:ro'], tmpfs: [/run]}",
+        "[{name: Fox, volumes: ['shared:/common']}]",
+    )
+    assert found["Mounts"] == [
+        {"Type": "volume", "Source": "alpha_data", "Target": "/data", "ReadOnly": False},
+        {"Type": "bind", "Source": "/srv", "Target": "/srv", "ReadOnly": True},
+        {"Type": "volume", "Source": "common", "Target": "/common", "ReadOnly": False},
+        {"Type": "tmpfs", "Target": "/run"},
+    ]
+
+
+def test_what_the_service_says_reaches_its_containers(alpha: Alpha) -> None:
+    said = {
+        "command": "serve 'a b'",
+        "entrypoint": ["/entry"],
+        "user": 1000,
+        "working_dir": "/app",
+        "hostname": "den",
+        "init": False,
+        "read_only": True,
+        "stop_signal": "SIGINT",
+        "stop_grace_period": "3s",
+        "sysctls": {"net.core.somaxconn": 1024},
+        "extra_hosts": ["hole:192.0.2.9"],
+        "logging": {"driver": "local", "options": {"max-size": "1m"}},
+    }
+    (fox,), fleet = alpha(json.dumps(said))
+    template = service_spec(fox, fleet)["TaskTemplate"]
+    expected = {
+        "Command": ["/entry"],
+        "Args": ["serve", "a b"],
+        "User": "1000",
+        "Dir": "/app",
+        "Hostname": "den",
+        "Init": False,
+        "ReadOnly": True,
+        "StopSignal": "SIGINT",
+        "StopGracePeriod": 3 * SECOND,
+        "Sysctls": {"net.core.somaxconn": "1024"},
+        "Hosts": ["192.0.2.9 hole"],
+    }
+    assert {key: template["ContainerSpec"][key] for key in expected} == expected
+    assert template["LogDriver"] == {"Name": "local", "Options": {"max-size": "1m"}}
+
+    (fox,), fleet = alpha(json.dumps(said | {"shm_size": "1G", "ports": ["80:1000/udp"]}))
+    body = container_body(fox, fleet)
+    expected = {
+        "Entrypoint": ["/entry"],
+        "Cmd": ["serve", "a b"],
+        "User": "1000",
+        "WorkingDir": "/app",
+        "Hostname": "den",
+        "StopSignal": "SIGINT",
+        "StopTimeout": 3,
+    }
+    on_host = {
+        "Init": False,
+        "ReadonlyRootfs": True,
+        "Sysctls": {"net.core.somaxconn": "1024"},
+        "ExtraHosts": ["hole:192.0.2.9"],
+        "LogConfig": {"Type": "local", "Config": {"max-size": "1m"}},
+        "ShmSize": 2**30,
+        "PortBindings": {"1000/udp": [{"HostIp": "", "HostPort": "80"}]},
+    }
+    assert {key: body[key] for key in expected} == expected
+    assert {key: body["HostConfig"][key] for key in on_host} == on_host
+
+
+@pytest.mark.parametrize(
+    ("policy", "in_swarm", "on_host"),
+    [
+        ({}, ("any", 5 * SECOND, 0, 0), ("always", 0)),
+        (
+            {"condition": "on-failure", "delay": "1s", "max_attempts": 3, "window": "1m"},
+            ("on-failure", SECOND, 3, 60 * SECOND),
+            ("on-failure", 3),
+        ),
+        ({"condition": "none"}, ("none", 5 * SECOND, 0, 0), ("no", 0)),
+        ({"condition": "any", "max_attempts": 10}, ("any", 5 * SECOND, 10, 0), ("always", 0)),
+    ],
+)
+def test_a_restart_policy_has_two_dialects(
+    alpha: Alpha, policy: dict[str, Any], in_swarm: tuple[Any, ...], on_host: tuple[Any, ...]
+) -> None:
+    deploy = {"deploy": {"restart_policy": policy}}
+    (fox,), fleet = alpha(json.dumps(deploy))
+    assert tuple(service_spec(fox, fleet)["TaskTemplate"]["RestartPolicy"].values()) == in_swarm
+    (fox,), fleet = alpha(json.dumps(deploy | {"devices": ["/dev/snd"]}))
+    assert tuple(container_body(fox, fleet)["HostConfig"]["RestartPolicy"].values()) == on_host
+
+
+@pytest.mark.parametrize(
+    ("service", "agent", "command"),
+    [
+        ("{}", "{}", "curl -f http://localhost:2000/health"),
+        ("{healthcheck: {test: [CMD, service]}}", "{}", "service"),
+        ("{healthcheck: {test: [CMD, service]}}", "{health_check: {test: [CMD, agent]}}", "agent"),
+    ],
+)
+def test_an_agents_own_health_check_comes_first(
+    container: Callable[..., Any], service: str, agent: str, command: str
+) -> None:
+    agents = "[" + "{name: Fox, " + agent[1:] + "]"
+    assert container(service, agents)["Healthcheck"]["Test"] == ["CMD", *command.split()]
+
+
+def test_a_service_without_agents_has_only_the_check_it_declares(container: Callable[..., Any]) -> None:
+    assert container("{}", "[]")["Healthcheck"] is None
+    assert container("{healthcheck: {test: 'exit 0'}}", "[]")["Healthcheck"]["Test"] == [
+        "CMD-SHELL",
+        "exit 0",
+    ]
+
+
+def test_labels_of_the_owner_are_kept_and_cannot_claim_to_be_ours(spec: Callable[..., Any]) -> None:
+    found = spec("{labels: {owner: me, cascade.agent: Hen}}")["Labels"]
+    assert (found["owner"], found["cascade.agent"]) == ("me", "Fox")
+
+
+def test_every_object_carries_the_digest_of_its_spec(home_fleet: Fleet, lab_fleet: Fleet) -> None:
+    for fleet in (home_fleet, lab_fleet):
+        for found in (found for workloads in fleet.workloads.values() for found in workloads):
+            make = service_spec if found.kind == "service" else container_body
+            said = dict(make(found, fleet))
+            label = said.pop("Labels")["cascade.digest"]
+            assert label == digest(said)
+            assert re.fullmatch("[0-9a-f]{12}", label)
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": {"c": 2, "d": 3}}) == digest({"b": {"d": 3, "c": 2}, "a": 1})
+    assert digest({"a": [1, 2]}) != digest({"a": [2, 1]})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("environment: {A: '1', B: '2'}", "environment: {B: '2', A: '1'}"),
+        ("environment: {A: '1'}", "environment: ['A=1']"),
+        ("networks: [cascade-internal, cascade-external]", "networks: [cascade-external, cascade-internal]"),
+        ("cap_add: [SYS_NICE, CHOWN]", "cap_add: [CAP_CHOWN, CAP_SYS_NICE]"),
+        ("ulimits: {nofile: 1, core: 0}", "ulimits: {core: {soft: 0, hard: 0}, nofile: 1}"),
+        ("stop_grace_period: 90s", "stop_grace_period: 1m30s"),
+        ("volumes: ['data:/d']", "volumes: [{type: volume, source: data, target: /d}]"),
+    ],
+)
+def test_two_ways_to_write_the_same_give_the_same_digest(
+    spec: Callable[..., Any], one: str, other: str
+) -> None:
+    assert spec(f"{{{one}}}")["Labels"] == spec(f"{{{other}}}")["Labels"]
+
+
+DIGESTS = """\
+import runpy, sys
+from cascade.planning.specs import container_body, service_spec
+
+fleet = runpy.run_path(sys.argv[1])["home"]()
+for workloads in fleet.workloads.values():
+    for found in workloads:
+        make = service_spec if found.kind == "service" else container_body
+        print(found.name, make(found, fleet)["Labels"]["cascade.digest"])
+"""
+
+
+def test_two_processes_with_other_hash_seeds_give_the_same_digests() -> None:
+    conftest = str(Path(__file__).with_name("conftest.py"))
+    root = Path(__file__).resolve().parents[2]
+    one, other = (
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS, conftest],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for seed in ("1", "2")
+    )
+    assert len(one) == 69
+    assert one == other
+
+
+def test_every_spec_can_be_posted_as_json(home_fleet: Fleet) -> None:
+    for found in (found for workloads in home_fleet.workloads.values() for found in workloads):
+        make = service_spec if found.kind == "service" else container_body
+        said = make(found, home_fleet)
+        assert json.loads(json.dumps(said, allow_nan=False)) == said
