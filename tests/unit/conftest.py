@@ -20,6 +20,38 @@ from cascade.model.loader import load_group_files
 from cascade.model.service import GroupFile
 from cascade.model.workload import Workload, workloads_of
 
+# A service that says something under every key; what makes a host container of it comes beside.
+RICH = """
+command: [serve, a b]
+entrypoint: [/entry]
+environment: {LEVEL: info, EMPTY: ""}
+networks: {cascade-internal: {aliases: [den, burrow]}, cascade-external: {}}
+volumes: ["data:/data", "/srv:/srv:ro"]
+tmpfs: [/run]
+ports: ["80:1000", "81:1000/udp"]
+healthcheck:
+  {test: [CMD, ask], interval: 7s, timeout: 3s, retries: 2, start_period: 9s, start_interval: 250ms}
+init: true
+stop_grace_period: 3s
+stop_signal: SIGINT
+user: "1000"
+working_dir: /app
+read_only: true
+cap_add: [SYS_NICE, CHOWN]
+cap_drop: [NET_RAW, MKNOD]
+ulimits: {nofile: {soft: 512, hard: 1024}, core: 7}
+sysctls: {net.core.somaxconn: "1024"}
+labels: {owner: me}
+logging: {driver: local, options: {max-size: 1m}}
+extra_hosts: ["hole:192.0.2.9"]
+deploy:
+  replicas: 1
+  placement: {constraints: [node.role == manager, node.labels.system == mainpc]}
+  resources: {limits: {cpus: 2, memory: 2G}, reservations: {cpus: 1, memory: 1G}}
+  restart_policy: {condition: on-failure, delay: 2s, max_attempts: 4, window: 8s}
+  update_config: {parallelism: 2, delay: 6s, order: stop-first, monitor: 4s}
+"""
+
 GROUP_DATA = Path(__file__).resolve().parents[2] / "group_data"
 ADDRESSES = {"mainpc": "192.0.2.1", "pc2": "192.0.2.2"}
 
@@ -137,5 +169,20 @@ def alpha(
         only = Host.model_validate({**home_fleet.manager.model_dump(), **host})
         fleet = assemble(settings, {only.name: only}, {"alpha": group})
         return fleet.workloads["alpha"], fleet
+
+    return build
+
+
+@pytest.fixture
+def rich(alpha: Callable[..., tuple[tuple[Workload, ...], Fleet]]) -> Callable[..., tuple[Workload, Fleet]]:
+    """A workload that says something under every key, a service or a host container."""
+
+    def build(kind: str) -> tuple[Workload, Fleet]:
+        own = {} if kind == "service" else {"devices": ["/dev/snd"], "shm_size": "1G"}
+        (fox,), fleet = alpha(
+            yaml.safe_dump(yaml.safe_load(RICH) | own), "[{name: Fox, realtime_priority: true}]"
+        )
+        assert fox.kind == kind
+        return fox, fleet
 
     return build
