@@ -48,16 +48,21 @@ _BY_CALL: dict[Kind, Call] = {
 
 
 def carry_out(stage: Stage) -> None:
-    """Every step of a stage, each as one operation on the hosts it concerns."""
+    """Every step of a stage as one operation on every host, so that all hosts keep the same order.
+
+    pyinfra orders operations by how many come before them on each host: a host that left some out would
+    run ahead of the others.
+    """
     host = ctx_host.get()
     for step in host.loop(Run.of(ctx_state.get()).plan().steps.get(stage, ())):
-        if host.name in step.work:
-            work(step.work[host.name], name=step.name, _sudo=True)  # type: ignore[call-arg, misc]
+        work(step.work.get(host.name), name=step.name, _sudo=True)  # type: ignore[call-arg, misc]
 
 
 @operation()
-def work(assigned: Work) -> Generator[PyinfraCommand, None, None]:
-    """Prepared, it says that there is work; executed, it does it."""
+def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
+    """Prepared, it says whether there is work; executed, it does it."""
+    if assigned is None:
+        return
     if not ctx_state.get().is_executing:
         yield StringCommand("true")
     elif isinstance(assigned, Gate):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,13 +13,14 @@ import docker.errors
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
-from operations.engine_client import EngineClient
+from operations.engine_client import API_VERSION, EngineClient
 from operations.run import Run
 
 FAILURES_ARE_CERTAIN = 3
 LOG_LINES = 20
 _HOPELESS = re.compile("No such image|bind source path does not exist|no suitable node|invalid mount config")
 _FAILED = ("failed", "rejected")
+_FRAME_HEADER = struct.Struct(">B3xI")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\x20-\x7e\t\u00a0-\U0010ffff]")
 
 Task = Mapping[str, Any]
@@ -113,12 +115,20 @@ def only_host(fleet: Fleet, workload: Workload) -> str:
 
 def last_words(run: Run, workload: Workload) -> list[str]:
     """The last log lines of a workload, without control characters."""
-    if workload.kind == "service":
-        client = run.client(run.fleet.manager.name)
-        raw = client.service_logs(workload.name, stdout=True, stderr=True, tail=LOG_LINES)
-    else:
-        client = run.client(only_host(run.fleet, workload))
-        raw = client.logs(workload.name, tail=LOG_LINES)
-    text = raw if isinstance(raw, bytes) else b"".join(raw)
-    lines = text.decode(errors="replace").splitlines()[-LOG_LINES:]
-    return [_CONTROL.sub("", line) for line in lines]
+    service = workload.kind == "service"
+    client = run.client(run.fleet.manager.name if service else only_host(run.fleet, workload))
+    answer = client.get(
+        f"{client.base_url}/v{API_VERSION}/{workload.kind}s/{workload.name}/logs",
+        params={"stdout": 1, "stderr": 1, "tail": LOG_LINES},
+    )
+    lines = b"".join(_frames(answer.content)).decode(errors="replace").splitlines()
+    return [_CONTROL.sub("", line) for line in lines[-LOG_LINES:]]
+
+
+def _frames(log: bytes) -> Iterator[bytes]:
+    """The payloads of a log. Source: Docker Engine API, "Stream format" of container attach."""
+    while len(log) >= _FRAME_HEADER.size:
+        _stream, length = _FRAME_HEADER.unpack_from(log)
+        end = _FRAME_HEADER.size + length
+        yield log[_FRAME_HEADER.size : end]
+        log = log[end:]

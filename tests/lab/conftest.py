@@ -127,6 +127,11 @@ def on_host(name: str, command: str) -> str:
     return done.stdout.strip()
 
 
+def look(name: str, command: str) -> str:
+    """What a command on a test host prints, whatever its exit code says."""
+    return on_host(name, f"{command}; true")
+
+
 def containers() -> dict[str, dict[str, Any]]:
     """Every running agent of both hosts by container ID: name, host, start."""
     found = {}
