@@ -148,9 +148,13 @@ def _steps(
             f"compare what the engine holds on {', '.join(started)}", {fleet.manager.name: Recheck(started)}
         )
         steps["engine"].append(recheck)
-    disturbed = {change.key.host for change in changes.values() if change.key.kind == "daemon-settings"}
-    for wave in order:
-        steps["rollout"] += _wave_steps(fleet, wave, changes, disturbed | observed.stopped, agents)
+    disturbed = observed.stopped | {
+        change.key.host
+        for change in changes.values()
+        if change.key.kind == "daemon-settings"
+        and Key(change.key.host, "swarm", change.key.host) in observed.resources
+    }
+    steps["rollout"] = list(_rollout(fleet, order, changes, disturbed, agents))
     return {stage: tuple(found) for stage, found in steps.items()}
 
 
@@ -167,21 +171,29 @@ def _host_steps(changes: Iterable[Change]) -> Iterator[Step]:
         yield Step(full, {host: tuple(found) for host, found in work.items()})
 
 
-def _wave_steps(
+def _rollout(
     fleet: Fleet,
-    wave: Wave,
+    order: Iterable[Wave],
     changes: Mapping[Key, Change],
     disturbed: set[str],
     agents: Mapping[str, AgentStatus],
 ) -> Iterator[Step]:
-    keys = {workload.name: workload_key(fleet, workload) for workload in wave.workloads}
-    found = [changes[key] for key in keys.values() if key in changes]
-    for change in found:
-        yield Step(f"{wave}: {change}", {change.key.host: (change,)})
-    shaken = any(host.name in disturbed for workload in wave.workloads for host in fleet.eligible(workload))
-    if found or shaken or not all(agents[name].up for name in keys):
-        gate = Gate(wave, _hold_s(wave, shaken), _deadline_s(wave))
-        yield Step(f"{wave}: gate", {fleet.manager.name: gate})
+    """Each wave's changes and the gate behind them.
+
+    A gate stands too where an agent is not healthy, and where an engine restarts under the agents. The
+    first of those waits a while: just after a restart the manager still reports what ran before it.
+    """
+    settled = False
+    for wave in order:
+        keys = {workload.name: workload_key(fleet, workload) for workload in wave.workloads}
+        found = [changes[key] for key in keys.values() if key in changes]
+        for change in found:
+            yield Step(f"{wave}: {change}", {change.key.host: (change,)})
+        shaken = any(host.name in disturbed for w in wave.workloads for host in fleet.eligible(w))
+        if found or shaken or not all(agents[name].up for name in keys):
+            hold_s = _hold_s(wave, shaken and not settled)
+            settled = settled or shaken
+            yield Step(f"{wave}: gate", {fleet.manager.name: Gate(wave, hold_s, _deadline_s(wave))})
 
 
 SETTLE_S = 5.0
