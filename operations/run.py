@@ -15,6 +15,7 @@ from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import click
 import gevent
 from paramiko import Transport
 from pyinfra import logger
@@ -71,6 +72,9 @@ class Run:
         pyinfra offers no moment between loading the inventory and connecting, so its `init` is extended.
         """
         run = cls(state)
+        atexit.register(run.finish)
+        if _would_ask() and not sys.stdin.isatty():
+            run.fail(INVALID, "there is no terminal to ask on: add -y to deploy, or --dry to look")
         initialise = state.init
 
         def initialise_and_check(*args: Any, **kwargs: Any) -> None:
@@ -78,7 +82,6 @@ class Run:
             run.join()
 
         state.init = initialise_and_check  # type: ignore[method-assign]
-        atexit.register(run.finish)
         return run
 
     @staticmethod
@@ -183,7 +186,7 @@ class Run:
 
     def finish(self) -> None:
         """The closing line, and the run's own exit code where it has one."""
-        if self.connecting_since:
+        if self.code or "_plan" in self.__dict__:
             logger.info(self.summary())
         sys.stdout.flush()
         sys.stderr.flush()
@@ -200,13 +203,20 @@ class Run:
     def _verdict(self) -> str:
         if self.code:
             return f"failed with exit code {self.code}"
-        plan: Plan | None = self.__dict__.get("_plan")
-        if plan is None or self.state.failed_hosts:
+        plan = self._plan
+        if self.state.failed_hosts:
             return "not finished"
         if not plan.changes:
             return "in sync"
         executed = self.state.current_stage >= StateStage.Execute
         return f"{len(plan.changes)} changes {'made' if executed else 'planned'}"
+
+
+def _would_ask() -> bool:
+    """Whether pyinfra's command line is going to ask before it deploys."""
+    options = click.get_current_context().params
+    answered = ("yes", "dry", "json_output", "debug_facts", "debug_operations")
+    return "debug-inventory" not in options["operations"] and not any(options[name] for name in answered)
 
 
 def transport_of(host: Host) -> Transport:

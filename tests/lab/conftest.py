@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from lab.errors import LabError
 from lab.hosts import HOSTS
+from lab.polling import until
 
+REPLICAS = 114
 ROOT = Path(__file__).parents[2]
 LOCAL = ("config.py", "deploy.py", "templates", ".lab")
 SUMMARY = re.compile(
@@ -147,6 +150,18 @@ def containers() -> dict[str, dict[str, Any]]:
                 "health": item["State"].get("Health", {}).get("Status"),
             }
     return found
+
+
+def steady() -> dict[str, dict[str, Any]]:
+    """The running containers once the engines have stopped whatever was replaced."""
+
+    def attempt() -> dict[str, dict[str, Any]]:
+        found = containers()
+        if len(found) != REPLICAS:
+            raise LabError("the engines", f"run {len(found)} agents, not {REPLICAS}", "look at the tasks")
+        return found
+
+    return until("the engines", attempt, timeout_s=60, next_step="look at the services' tasks")
 
 
 def of_agent(agent: str, group: str | None = None) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.conftest import Checkout, containers, on_host
+from tests.lab.conftest import Checkout, containers, on_host, steady
 
 EXECS_AT_MOST = 3
 MORE_SERVICES = 131
@@ -13,7 +13,7 @@ def test_a_dry_run_of_a_converged_fleet_shows_no_change(fleet: Checkout) -> None
 
 
 def test_a_second_run_changes_nothing(fleet: Checkout) -> None:
-    before = containers()
+    before = steady()
     again = fleet.deploy().ok()
     assert again.summary["verdict"] == "in sync"
     assert again.writes == 0

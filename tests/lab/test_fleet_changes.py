@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from lab.errors import LabError
-from lab.polling import until
-from tests.lab.conftest import Checkout, containers, of_agent, on_host
+from tests.lab.conftest import Checkout, of_agent, on_host, steady
 
 STACKS = "group_data/stacks/cascade"
-
-
-def settled(gone: set[str]) -> dict[str, dict[str, Any]]:
-    """The running containers once the engine has stopped those that were replaced."""
-
-    def attempt() -> dict[str, dict[str, Any]]:
-        found = containers()
-        if still := gone & found.keys():
-            raise LabError("the engine", f"still runs {', '.join(still)}", "look at the service's tasks")
-        return found
-
-    return until("the engine", attempt, timeout_s=60, next_step="look at the service's tasks")
 
 
 def test_one_changed_agent_costs_one_write_and_restarts_nothing_else(variant: Checkout) -> None:
@@ -30,10 +15,10 @@ def test_one_changed_agent_costs_one_write_and_restarts_nothing_else(variant: Ch
         "      - name: CodeGenerator\n",
         "      - name: CodeGenerator\n        environment: {CHANGED: 'yes'}\n",
     )
-    before, own = containers(), of_agent("CodeGenerator")
+    before, own = steady(), of_agent("CodeGenerator")
     planned = variant.dry().ok().planned
     done = variant.deploy().ok()
-    after = settled(gone=set(own))
+    after = steady()
     assert planned == [
         "cascade-auxiliary wave 1/1: update service cascade-auxiliary_code-generator",
         "cascade-auxiliary wave 1/1: gate",
@@ -50,9 +35,9 @@ def test_a_changed_host_container_is_replaced_alone(variant: Checkout) -> None:
         "      - name: StreamingTTSAgent\n",
         "      - name: StreamingTTSAgent\n        environment: {CHANGED: 'yes'}\n",
     )
-    before, own = containers(), of_agent("StreamingTTSAgent")
+    before, own = steady(), of_agent("StreamingTTSAgent")
     variant.deploy().ok()
-    after = settled(gone=set(own))
+    after = steady()
     assert set(before) - set(after) == set(own)
     assert {item["agent"] for id_, item in after.items() if id_ not in before} == {"StreamingTTSAgent"}
     assert variant.dry().ok().planned == []

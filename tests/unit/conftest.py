@@ -43,7 +43,7 @@ ulimits: {nofile: {soft: 512, hard: 1024}, core: 7}
 sysctls: {net.core.somaxconn: "1024"}
 labels: {owner: me}
 logging: {driver: local, options: {max-size: 1m}}
-extra_hosts: ["hole:192.0.2.9"]
+extra_hosts: ["hole:192.0.2.9", "earth:192.0.2.10"]
 deploy:
   replicas: 1
   placement: {constraints: [node.role == manager, node.labels.system == mainpc]}

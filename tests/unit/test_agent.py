@@ -66,9 +66,10 @@ def test_a_port_outside_the_range_is_refused(key: str, value: Any) -> None:
     assert (key,) in [error["loc"] for error in refused.value.errors()]
 
 
-@pytest.mark.parametrize("port", [1, 65535])
-def test_the_first_and_the_last_port_are_ports(port: int) -> None:
-    assert agent(port=port).port == port
+@pytest.mark.parametrize("key", ["port", "health_port"])
+@pytest.mark.parametrize("value", [1, 65535])
+def test_the_first_and_the_last_port_are_ports(key: str, value: int) -> None:
+    assert getattr(agent(**{key: value}), key) == value
 
 
 def test_the_health_port_is_another_one() -> None:

@@ -128,6 +128,14 @@ def test_a_reservation_beyond_the_limit_is_an_error(
         divide(service(agents, limits, reservations))
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_group_may_reserve_all_it_is_allowed(count: int) -> None:
+    whole = {"cpus": "4", "memory": "1G"}
+    for share in divide(service([{}] * count, whole, whole)).values():
+        assert share.cpu_reservation == share.cpu_limit == Decimal(4) / count
+        assert share.memory_reservation == share.memory_limit == 1024 * MIB // count
+
+
 def test_sums_never_exceed_the_budget() -> None:
     dice = random.Random(69)
     for _ in range(500):

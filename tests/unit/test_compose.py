@@ -112,6 +112,8 @@ def test_a_mount_that_cannot_be_honoured_is_refused(written: Any) -> None:
         ("80:8080", (8080, 80, "tcp", "ingress")),
         ("80:8080/udp", (8080, 80, "udp", "ingress")),
         ("80:8080/tcp", (8080, 80, "tcp", "ingress")),
+        ("1:65535", (65535, 1, "tcp", "ingress")),
+        ("65535:1", (1, 65535, "tcp", "ingress")),
         ({"target": 8080, "published": 80}, (8080, 80, "tcp", "ingress")),
         ({"target": 8080, "published": 80, "mode": "host", "protocol": "udp"}, (8080, 80, "udp", "host")),
     ],
@@ -204,6 +206,19 @@ def test_a_ulimit_has_two_forms(written: Any, read: tuple[int, int]) -> None:
 )
 def test_a_health_check_is_a_command_or_a_shell_line(written: Any, test: tuple[str, ...]) -> None:
     assert HealthCheck.model_validate({"test": written}).test == test
+
+
+@pytest.mark.parametrize("written", ["http:80", "80:http", "80-90:80-90", "127.0.0.1:80:80", "80"])
+def test_a_port_that_is_no_pair_of_numbers_says_how_to_write_it(written: str) -> None:
+    with pytest.raises(
+        ValidationError, match="is not `published:target`; ranges and addresses are not honoured"
+    ):
+        Port.model_validate(written)
+
+
+def test_one_try_is_enough_for_a_health_check() -> None:
+    assert HealthCheck.model_validate({"test": "true", "retries": 1}).retries == 1
+    assert HealthTiming(retries=1).checking(80).retries == 1
 
 
 def test_the_rhythm_of_a_health_check_is_read_in_seconds() -> None:

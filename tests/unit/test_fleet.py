@@ -358,3 +358,21 @@ def test_a_network_says_only_what_is_known(model: Any, written: dict[str, Any], 
     with pytest.raises(ValidationError) as refused:
         model.model_validate(written)
     assert [error["loc"] for error in refused.value.errors()] == [path]
+
+
+def test_the_pool_of_the_swarm_gives_subnets_of_a_usual_size() -> None:
+    assert SwarmPool.model_validate({"pool": "10.0.0.0/8"}).subnet_size == 24
+
+
+@pytest.mark.parametrize(
+    ("agents", "optional"), [([FOX], False), ([{**FOX, "optional": True}], True), ([], False)]
+)
+def test_a_workload_is_optional_if_its_agent_says_so(agents: list[Any], optional: bool) -> None:
+    (workload,) = small(groups=[group(agents=agents)]).workloads["alpha"]
+    assert workload.optional is optional
+
+
+@pytest.mark.parametrize("scale", [1, 0.5, 0.001])
+def test_a_host_shrinks_reservations_by_a_factor_up_to_one(scale: float) -> None:
+    assert host("one").reservation_scale == 1
+    assert host("one", reservation_scale=scale).reservation_scale == scale

@@ -129,8 +129,9 @@ def test_an_amount_that_cannot_be_had_is_refused(quantity: Any, value: Any) -> N
         TypeAdapter(quantity).validate_python(value)
 
 
-def test_no_time_at_all_is_a_duration() -> None:
-    assert TypeAdapter(Seconds).validate_python("0s") == 0
+@pytest.mark.parametrize(("quantity", "value"), [(MemoryBytes, 1), (Seconds, 0), (Cpus, "0.01")])
+def test_a_small_amount_can_be_had(quantity: Any, value: Any) -> None:
+    assert float(TypeAdapter(quantity).validate_python(value)) == float(value)
 
 
 @pytest.mark.parametrize(

@@ -456,8 +456,15 @@ def test_the_scale_of_a_host_shrinks_reservations_and_no_limits(
     assert host_config["MemoryReservation"] == memory
 
 
-def test_what_is_unlimited_says_no_number(spec: Callable[..., Any]) -> None:
+def test_what_is_unlimited_says_no_number(spec: Callable[..., Any], body: Callable[..., Any]) -> None:
     assert spec()["TaskTemplate"]["Resources"] == {"Limits": {}, "Reservations": {}}
+    on_host = body("{devices: [/dev/snd]}")["HostConfig"]
+    assert (on_host["NanoCpus"], on_host["Memory"], on_host["MemoryReservation"]) == (0, 0, 0)
+
+
+def test_realtime_priority_says_its_limit_once(container: Callable[..., Any]) -> None:
+    limits = container("{ulimits: {rtprio: 1}}", "[{name: Fox, realtime_priority: true}]")["Ulimits"]
+    assert limits == [{"Name": "rtprio", "Soft": 95, "Hard": 95}]
 
 
 def test_the_lab_scales_reservations_and_nothing_else(home_fleet: Fleet, lab_fleet: Fleet) -> None:
@@ -544,24 +551,30 @@ def test_what_the_service_says_reaches_its_containers(alpha: Alpha) -> None:
 @pytest.mark.parametrize(
     ("policy", "in_swarm", "on_host"),
     [
-        ({}, ("any", 5 * SECOND, 0, 0), ("always", 0)),
+        ({}, ("any", 5 * SECOND, 0, 0), {"Name": "always", "MaximumRetryCount": 0}),
         (
             {"condition": "on-failure", "delay": "1s", "max_attempts": 3, "window": "1m"},
             ("on-failure", SECOND, 3, 60 * SECOND),
-            ("on-failure", 3),
+            {"Name": "on-failure", "MaximumRetryCount": 3},
         ),
-        ({"condition": "none"}, ("none", 5 * SECOND, 0, 0), ("no", 0)),
-        ({"condition": "any", "max_attempts": 10}, ("any", 5 * SECOND, 10, 0), ("always", 0)),
+        ({"condition": "none"}, ("none", 5 * SECOND, 0, 0), {"Name": "no", "MaximumRetryCount": 0}),
+        (
+            {"condition": "any", "max_attempts": 10},
+            ("any", 5 * SECOND, 10, 0),
+            {"Name": "always", "MaximumRetryCount": 0},
+        ),
     ],
 )
 def test_a_restart_policy_has_two_dialects(
-    alpha: Alpha, policy: dict[str, Any], in_swarm: tuple[Any, ...], on_host: tuple[Any, ...]
+    alpha: Alpha, policy: dict[str, Any], in_swarm: tuple[Any, ...], on_host: dict[str, Any]
 ) -> None:
     deploy = {"deploy": {"restart_policy": policy}}
     (fox,), fleet = alpha(json.dumps(deploy))
-    assert tuple(service_spec(fox, fleet)["TaskTemplate"]["RestartPolicy"].values()) == in_swarm
+    keys = ("Condition", "Delay", "MaxAttempts", "Window")
+    found = service_spec(fox, fleet)["TaskTemplate"]["RestartPolicy"]
+    assert found == dict(zip(keys, in_swarm, strict=True))
     (fox,), fleet = alpha(json.dumps(deploy | {"devices": ["/dev/snd"]}))
-    assert tuple(container_body(fox, fleet)["HostConfig"]["RestartPolicy"].values()) == on_host
+    assert container_body(fox, fleet)["HostConfig"]["RestartPolicy"] == on_host
 
 
 @pytest.mark.parametrize(
