@@ -136,11 +136,12 @@ class Run:
     def fresh_plan(self) -> Plan:
         """A plan from the hosts as they are now."""
         with self.timed("facts"):
-            snapshots = self._snapshots()
+            snapshots = self.snapshots()
         with self.timed("planning"):
             return make_plan(self.fleet, snapshots)
 
-    def _snapshots(self) -> dict[str, Any]:
+    def snapshots(self) -> dict[str, Any]:
+        """What every host says of itself, read from all at once."""
         wanted = desired(self.fleet, rollout_order(self.fleet))
         system = self.fleet.settings.system
 

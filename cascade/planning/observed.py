@@ -48,6 +48,7 @@ _HOST_CONFIG = (
     "RestartPolicy",
     "PortBindings",
 )
+_NAMED_BY_ENGINE = ("Hostname",)
 _DEFAULTED_BY_ENGINE = ("ShmSize", "LogConfig")
 
 
@@ -185,7 +186,8 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
     key = Key(host, "container", container["Name"].lstrip("/"))
     state = container["State"]
     ours = wanted.get(key, {})
-    body = {name: _own(container["Config"].get(name), image.get(name), ours.get(name)) for name in _BODY}
+    said = (*_BODY, *(name for name in _NAMED_BY_ENGINE if name in ours))
+    body = {name: _own(container["Config"].get(name), image.get(name), ours.get(name)) for name in said}
     networks = container["NetworkSettings"]["Networks"]
     defaulted = (name for name in _DEFAULTED_BY_ENGINE if name in ours.get("HostConfig", {}))
     compared = (*_HOST_CONFIG, *defaulted)

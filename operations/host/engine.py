@@ -80,23 +80,23 @@ def start_unit(run: Run, host: Host, change: Change) -> None:
 
 
 def wait_for_engine(run: Run, host: Host) -> None:
-    """Until the engine answers with an API that Cascade can use."""
-    poll("the Docker engine", lambda: _answers(run, host), ENGINE_DEADLINE_S)
+    """Until the engine answers; raises WorkFailed when its API is too old for Cascade."""
+    if refusal := poll("the Docker engine", lambda: _ping(run, host), ENGINE_DEADLINE_S):
+        raise WorkFailed(f"the Docker engine is too old, Cascade needs 25 or later: {refusal}")
 
 
-def _answers(run: Run, host: Host) -> bool:
+def _ping(run: Run, host: Host) -> str:
+    """What the engine has against this client, or an empty string."""
     try:
         run.client(host.name).ping()
     except docker.errors.APIError as error:
         if error.is_client_error():
-            raise WorkFailed(
-                f"the engine cannot be used, upgrade Docker to 25 or later: {error.explanation}"
-            ) from error
+            return str(error.explanation)
         raise WorkFailed(str(error)) from error
     except (requests.RequestException, SSHException) as error:
         run.forget_client(host.name)
         raise WorkFailed(str(error)) from error
-    return True
+    return ""
 
 
 def recheck(run: Run, _host: Host, started: Recheck) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.polling import until
-from tests.lab.conftest import Checkout, containers, of_agent, on_host
+from tests.lab.conftest import Checkout, containers, of_agent, on_host, steady
 
 
 def inside(agent: str, command: str) -> str:
@@ -74,6 +74,7 @@ def test_a_replicated_alias_drops_an_unhealthy_replica(variant: Checkout) -> Non
         "          retries: 2\n",
     )
     variant.deploy().ok()
+    steady()
     name = "emotionengine.cascade-personality.cascade"
     assert len(addresses("CacheManager", name)) == 2
     sick, item = next(iter(of_agent("EmotionEngine").items()))
