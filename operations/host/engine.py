@@ -102,10 +102,9 @@ def _ping(run: Run, host: Host) -> str:
 def recheck(run: Run, _host: Host, started: Recheck) -> None:
     """Reads the fleet again; raises WorkFailed when the started engines do not hold what is wanted."""
 
-    def in_sync() -> bool | None:
+    def in_sync() -> None:
         differing = [str(change) for change in run.fresh_plan().changes if change.key.host in started.hosts]
         if differing:
             raise WorkFailed(f"{', '.join(differing)}: run again to mend this")
-        return True
 
     poll(f"what {', '.join(started.hosts)} holds", in_sync, ENGINE_DEADLINE_S)

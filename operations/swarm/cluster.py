@@ -55,9 +55,11 @@ def label(run: Run, host: Host, change: Change) -> None:
     manager.update_node(node_id, node["Version"]["Index"], {**node["Spec"], "Labels": labels})
 
 
-def _ready(manager: docker.APIClient, node_id: str) -> dict[str, Any] | None:
+def _ready(manager: docker.APIClient, node_id: str) -> dict[str, Any]:
     try:
         node: dict[str, Any] = manager.inspect_node(node_id)
     except docker.errors.NotFound as error:
         raise WorkFailed("the manager does not know it yet") from error
-    return node if node["Status"]["State"] == "ready" else None
+    if node["Status"]["State"] != "ready":
+        raise WorkFailed(f"it is {node['Status']['State']}")
+    return node

@@ -15,11 +15,11 @@ from pyinfra.api.host import Host
 
 from cascade.model.workload import Workload
 from cascade.planning.plan import SETTLE_S, Gate
-from operations.polling import INTERVAL_S
 from operations.run import GATE_FAILED, Run, WorkFailed
 from operations.swarm.standing import Standing, last_words, look, only_host
 
 MANY = 3
+INTERVAL_S = 0.15
 
 
 @dataclass

@@ -33,13 +33,11 @@ def create_network(run: Run, host: Host, change: Change) -> None:
         labels={LABEL_SYSTEM: run.fleet.settings.system},
     )
 
-    def allocated() -> bool | None:
+    def allocated() -> None:
         network = client.inspect_network(name)
-        if network["Driver"] and network["IPAM"]["Config"]:
-            return True
-        raise WorkFailed(
-            f"no driver or subnet: does {wanted.get('subnet', 'its pool')} collide with another network?"
-        )
+        if not (network["Driver"] and network["IPAM"]["Config"]):
+            subnet = wanted.get("subnet", "its pool")
+            raise WorkFailed(f"no driver or subnet: does {subnet} collide with another network?")
 
     poll(f"network {name}", allocated, ALLOCATION_DEADLINE_S)
 
