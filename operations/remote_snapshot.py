@@ -20,7 +20,12 @@ SOCKET = "/run/docker.sock"
 PID_FILE = "/run/docker.pid"
 DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 TIMEOUT_S = 10
+TASK_LABEL = "com.docker.swarm.task.id"
 TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
+
+
+class Gone(ValueError):
+    """What was listed a moment ago is no longer there."""
 
 
 def snapshot(query: Any) -> Any:
@@ -133,9 +138,7 @@ def read_docker(query: Any) -> Any:
         "swarm": info["Swarm"],
         "images": [{"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or []} for image in images],
         "volumes": get("/volumes")["Volumes"] or [],
-        "containers": [
-            container(item) for item in get("/containers/json?all=1&filters=" + labelled(query["label"]))
-        ],
+        "containers": read_containers(query["label"]),
     }
     if info["Swarm"].get("ControlAvailable"):
         reply.update(read_manager())
@@ -158,9 +161,21 @@ def labelled(label: str) -> str:
     return quote(json.dumps({"label": [label]}))
 
 
-def container(item: Any) -> Any:
-    inspected = get("/containers/%s/json" % item["Id"])
-    return {"container": inspected, "image": get("/images/%s/json" % inspected["Image"])["Config"]}
+def read_containers(label: str) -> list[Any]:
+    """Host containers with their images' settings; those of Swarm tasks stand in the tasks."""
+    listed = get("/containers/json?all=1&filters=" + labelled(label))
+    alone = [item for item in listed if TASK_LABEL not in item["Labels"]]
+    images: dict[str, Any] = {}
+    found = []
+    for item in alone:
+        try:
+            container = get("/containers/%s/json" % item["Id"])
+            image = container["Image"]
+            images[image] = images.get(image) or get("/images/%s/json" % image)["Config"]
+        except Gone:
+            continue
+        found.append({"container": container, "image": images[image]})
+    return found
 
 
 def read_manager() -> Any:
@@ -186,6 +201,8 @@ def get(path: str) -> Any:
         reply = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = reply.partition(b"\r\n\r\n")
     status = int(head.split(None, 2)[1])
+    if status == 404:
+        raise Gone(path)
     if status != 200:
         raise ValueError("GET %s answered %d: %s" % (path, status, body.decode(errors="replace").strip()))
     return json.loads(body)

@@ -181,8 +181,6 @@ def _observe_engine(observed: Observed, host: str, engine: Mapping[str, Any], wa
 
 def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], wanted: Resources) -> None:
     container, image = item["container"], item["image"]
-    if "com.docker.swarm.task.id" in (container["Config"]["Labels"] or {}):
-        return
     key = Key(host, "container", container["Name"].lstrip("/"))
     state = container["State"]
     ours = wanted.get(key, {})

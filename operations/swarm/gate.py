@@ -19,6 +19,7 @@ from operations.run import GATE_FAILED, Run, WorkFailed
 from operations.swarm.standing import Standing, last_words, look, only_host
 
 MANY = 3
+FAILURES_ARE_CERTAIN = 3
 INTERVAL_S = 0.15
 
 
@@ -31,6 +32,7 @@ class _Watch:
     gate: Gate
     began: float = field(default_factory=time.monotonic)
     well_since: float | None = None
+    failures_before: dict[str, int] = field(default_factory=dict)
     hopeless_since: dict[str, float] = field(default_factory=dict)
     abandoned: set[str] = field(default_factory=set)
     told: int = -1
@@ -66,10 +68,13 @@ def _passed(watch: _Watch) -> bool:
 
 
 def _lost(watch: _Watch, name: str, standing: Standing) -> bool:
-    """Certain for a while, for an error may pass; or too late."""
+    """Too late, or certain: it failed again and again since the gate stands, or for a reason that stays."""
+    failures_before = watch.failures_before.setdefault(name, standing.failures)
+    if standing.failures - failures_before >= FAILURES_ARE_CERTAIN or watch.seconds > watch.gate.deadline_s:
+        return True
     if not standing.hopeless:
         watch.hopeless_since.pop(name, None)
-        return watch.seconds > watch.gate.deadline_s
+        return False
     since = watch.hopeless_since.setdefault(name, time.monotonic())
     return time.monotonic() - since >= SETTLE_S
 

@@ -16,7 +16,6 @@ from cascade.model.workload import Workload
 from operations.engine_client import API_VERSION, EngineClient
 from operations.run import Run
 
-FAILURES_ARE_CERTAIN = 3
 LOG_LINES = 20
 _HOPELESS = re.compile("No such image|bind source path does not exist|no suitable node|invalid mount config")
 _FAILED = ("failed", "rejected")
@@ -28,10 +27,14 @@ Task = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Standing:
-    """One workload at one look: healthy replicas, what the newest task says, whether all hope is lost."""
+    """One workload at one look: healthy replicas, what the newest task says, how often it has failed.
+
+    `hopeless` is a reason that does not go away by itself.
+    """
 
     healthy: int
     state: str
+    failures: int = 0
     hopeless: bool = False
 
 
@@ -56,11 +59,9 @@ def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
         return Standing(0, "no task yet")
     failures = [task for task in tasks if task["Status"]["State"] in _FAILED]
     newest = next((task for task in reversed(tasks) if not _counts(task, ready)), tasks[-1])
-    certain = len(failures) >= FAILURES_ARE_CERTAIN or any(
-        _HOPELESS.search(_error(task)) for task in tasks[-1:]
-    )
-    blamed = failures[-1] if failures and certain else newest
-    return Standing(len(up), describe(blamed), certain)
+    waiting_again = newest["Status"]["State"] not in _FAILED and not _error(newest)
+    telling = failures[-1] if failures and waiting_again else newest
+    return Standing(len(up), describe(telling), len(failures), bool(_HOPELESS.search(_error(tasks[-1]))))
 
 
 def _counts(task: Task, ready: set[str]) -> bool:
@@ -86,14 +87,16 @@ def container_standing(client: EngineClient, name: str) -> Standing:
         return Standing(0, "no such container")
     state = container["State"]
     health = state.get("Health", {}).get("Status", "healthy")
-    certain = health == "unhealthy" or container["RestartCount"] >= FAILURES_ARE_CERTAIN
     parts = [
         state["Status"],
         health,
         state["Error"],
         f"exit code {state['ExitCode']}" if state["ExitCode"] else "",
     ]
-    return Standing(int(state["Running"] and health == "healthy"), ", ".join(filter(None, parts)), certain)
+    well = state["Running"] and health == "healthy"
+    return Standing(
+        int(well), ", ".join(filter(None, parts)), container["RestartCount"], health == "unhealthy"
+    )
 
 
 def look(run: Run, workloads: Iterable[Workload]) -> dict[str, Standing]:

@@ -80,7 +80,7 @@ DRIFTS = (
         name="a service's environment was changed",
         host="mainpc",
         by_hand="docker service update -q --detach --env-add HAND=made cascade-core_unified-system-agent",
-        look="docker service inspect cascade-core_unified-system-agent -f '{{json .Spec}}' | grep -c HAND=made",
+        look="docker service inspect -f '{{json .Spec}}' cascade-core_unified-system-agent | grep -c =made",
         mended="0",
         operation="cascade-core wave 4/4: update service cascade-core_unified-system-agent",
         restarts=("UnifiedSystemAgent",),

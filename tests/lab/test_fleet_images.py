@@ -10,19 +10,25 @@ import pytest
 from tests.lab.conftest import Checkout, of_agent, on_host
 
 REGISTRY = "127.0.0.1:5000"
+SETTINGS = (
+    r"version: 0.1\nhttp: {addr: \"127.0.0.1:5000\"}\nstorage: {filesystem: {rootdirectory: /tmp/registry}}\n"
+)
 
 
 @pytest.fixture
 def pushed() -> Iterator[str]:
     """The stand-in in a registry on mainpc, by digest."""
-    on_host("mainpc", "apt-get install -y -q docker-registry && systemctl start docker-registry")
+    on_host("mainpc", f"apt-get install -y -q docker-registry && printf %b '{SETTINGS}' > /tmp/registry.yml")
+    on_host("mainpc", "systemd-run --unit=registry-of-test docker-registry serve /tmp/registry.yml")
+    on_host("mainpc", f"curl -s --retry 20 --retry-connrefused --retry-delay 1 http://{REGISTRY}/v2/")
     image = on_host("mainpc", "docker images -q --no-trunc cascade/stand-in | head -n 1")
     tag = f"{REGISTRY}/stand-in:test"
     output = on_host("mainpc", f"docker tag {image} {tag} && docker push {tag} && docker rmi {tag}")
     digest = re.search(r"sha256:[0-9a-f]{64}", output)
     assert digest
     yield f"{REGISTRY}/stand-in@{digest[0]}"
-    on_host("mainpc", "apt-get purge -y -q docker-registry && rm -rf /var/lib/docker-registry")
+    on_host("mainpc", "systemctl stop registry-of-test")
+    on_host("mainpc", "apt-get purge -y -q docker-registry")
 
 
 def test_a_host_pulls_an_image_by_digest_before_its_agents_start(pushed: str, variant: Checkout) -> None:
