@@ -8,7 +8,7 @@ from typing import Any
 
 from cascade.model.fleet import Fleet, FleetSettings, assemble
 from cascade.model.host import Host
-from cascade.model.image import RegistryImage
+from cascade.model.image import ImageSource, RegistryImage
 from cascade.model.loader import load_group_files
 
 ROOT = Path(__file__).parents[1]
@@ -21,15 +21,17 @@ def group_data(name: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
-def lab_fleet() -> Fleet:
-    """The lab's fleet; its images are named by a digest of zeros, so that no archive is needed."""
+def lab_fleet(image: ImageSource | None = None) -> Fleet:
+    """The lab's fleet, of `image`; without one its images get a digest of zeros, so that none is needed."""
     shared = group_data("all") | group_data("lab")
     addresses = {"mainpc": "10.203.0.11", "pc2": "10.203.0.12"}
     hosts = {
         name: Host(name=name, swarm_address=address, **_fields(Host, shared | group_data(name)))
         for name, address in addresses.items()
     }
-    shared["images"] = {name: RegistryImage(reference=f"{name}@{_DIGEST}") for name in shared["images"]}
+    shared["images"] = {
+        name: image or RegistryImage(reference=f"{name}@{_DIGEST}") for name in shared["images"]
+    }
     groups = {group.name: group for group in load_group_files(ROOT / shared["stacks"])}
     return assemble(FleetSettings(**_fields(FleetSettings, shared)), hosts, groups)
 
