@@ -18,7 +18,8 @@ SETTINGS = (
 @pytest.fixture
 def pushed() -> Iterator[str]:
     """The stand-in in a registry on mainpc, by digest."""
-    on_host("mainpc", f"apt-get install -y -q docker-registry && printf %b '{SETTINGS}' > /tmp/registry.yml")
+    on_host("mainpc", "apt-get install -y -q docker-registry && systemctl stop docker-registry")
+    on_host("mainpc", f"printf %b '{SETTINGS}' > /tmp/registry.yml")
     on_host("mainpc", "systemd-run --unit=registry-of-test docker-registry serve /tmp/registry.yml")
     on_host("mainpc", f"curl -s --retry 20 --retry-connrefused --retry-delay 1 http://{REGISTRY}/v2/")
     image = on_host("mainpc", "docker images -q --no-trunc cascade/stand-in | head -n 1")

@@ -81,7 +81,7 @@ def test_a_replicated_alias_drops_an_unhealthy_replica(variant: Checkout) -> Non
     networks = json.loads(on_host(item["host"], f"docker inspect {sick}"))[0]["NetworkSettings"]["Networks"]
     address = networks["cascade-internal"]["IPAddress"]
     assert address in addresses("CacheManager", name)
-    deafen = "for pid in $(pidof nc); do grep -q 6590 /proc/$pid/cmdline && kill $pid; done"
+    deafen = "for pid in $(pidof nc); do if grep -q 6590 /proc/$pid/cmdline; then kill $pid; fi; done"
     on_host(item["host"], f"docker exec {sick} sh -c {shlex.quote(deafen)}")
 
     def dropped() -> None:
