@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import zlib
 from pathlib import Path
 
 from pydantic import Field
@@ -45,11 +46,11 @@ def image_id(archive: Path) -> str:
         with tarfile.open(archive) as tar:
             member = tar.extractfile("manifest.json")
             images = json.load(member) if member else []
+        digests = [Path(image["Config"]).name.removesuffix(".json") for image in images]
     except FileNotFoundError:
         raise ValueError(f"there is no archive {archive}") from None
-    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+    except (tarfile.TarError, LookupError, TypeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive} is no `docker save` archive: {error}") from None
-    if len(images) != 1:
-        raise ValueError(f"{archive} holds {len(images)} images, not one")
-    digest = Path(images[0]["Config"]).name.removesuffix(".json")
-    return f"sha256:{digest}"
+    if len(digests) != 1:
+        raise ValueError(f"{archive} holds {len(digests)} images, not one")
+    return f"sha256:{digests[0]}"

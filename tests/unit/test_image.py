@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +58,31 @@ def tar_with(name: str, content: bytes) -> bytes:
         tar_with("other.json", b"[]"),
         tar_with("manifest.json", b"not JSON"),
         tar_with("manifest.json", b"\xff\xfe"),
+        tar_with("manifest.json", b"null"),
+        tar_with("manifest.json", b"7"),
+        tar_with("manifest.json", b'{"a": 1}'),
+        tar_with("manifest.json", b"[1]"),
+        tar_with("manifest.json", b"[{}]"),
+        tar_with("manifest.json", b'[{"Config": null}]'),
+        gzip.compress(random.Random(69).randbytes(30_000))[:9_000],
+        gzip.compress(tar_with("manifest.json", random.Random(69).randbytes(30_000)))[:9_000],
     ],
-    ids=["empty", "text", "torn", "no manifest", "no JSON", "not UTF-8"],
+    ids=[
+        "empty",
+        "text",
+        "torn",
+        "no manifest",
+        "no JSON",
+        "not UTF-8",
+        "null",
+        "a number",
+        "a map",
+        "a list of numbers",
+        "no config",
+        "an empty config",
+        "torn noise",
+        "torn while compressed",
+    ],
 )
 def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.tar"
