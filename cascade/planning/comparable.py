@@ -2,7 +2,7 @@
 
 What the engine changes, adds or loses on the way stands in the Engine API; the rules here undo it:
 lists that are sets or maps become maps, and empty, zero and false values, which the engine drops or
-fills in at will, are left out.
+fills in at will, are left out, save in maps whose keys are their owner's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _SETS = {
     "Hosts",
     "ExtraHosts",
 }
+_MAPS = {"Labels", "Sysctls", "Options", "Config"}
 _NOT_STATE = {"ForceUpdate", "cascade.release"}
 
 
@@ -51,6 +52,8 @@ def _file(fields: Fields) -> Fields:
 
 
 def _pruned(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict) and name in _MAPS:
+        return {key: item for key, item in value.items() if key not in _NOT_STATE}
     if isinstance(value, dict):
         pairs = ((key, _pruned(item, key)) for key, item in value.items() if key not in _NOT_STATE)
         return {key: item for key, item in pairs if item}

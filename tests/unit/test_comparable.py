@@ -262,6 +262,13 @@ def test_a_host_container_that_has_stopped_is_only_started(rich: Rich) -> None:
         ({"A": "1"}, {"A": 1}, False),
         ({"A": "0"}, {}, False),
         ({"Init": True}, {}, False),
+        ({"Labels": {"quiet": ""}}, {"Labels": {}}, False),
+        ({"Labels": {"quiet": ""}}, {}, False),
+        ({"Labels": {}}, {}, True),
+        ({"Labels": {"cascade.release": "r1"}}, {}, True),
+        ({"Sysctls": {"a": ""}}, {"Sysctls": {}}, False),
+        ({"LogDriver": {"Options": {"a": ""}}}, {"LogDriver": {"Options": {}}}, False),
+        ({"LogConfig": {"Config": {"a": ""}}}, {"LogConfig": {"Config": {}}}, False),
         ({"Mode": {"Replicated": {"Replicas": 1}}}, {"Mode": {"Replicated": {}}}, False),
     ],
 )
