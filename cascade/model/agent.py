@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from cascade.model.compose import Attachments, HealthCheck, Mount, TextMap
-from cascade.model.quantities import Cpus, MemoryBytes
-from cascade.model.strict import Strict
+from cascade.model.compose import Attachments, Environment, HealthCheck, Mount, untemplated
+from cascade.model.quantities import Cpus, MemoryBytes, Whole
+from cascade.model.strict import Strict, path_of
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
@@ -24,12 +26,12 @@ class Agent(Strict):
     """A workload's own settings; all else it inherits from its group's service."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
-    port: int = Field(ge=1, le=65535)
-    health_port: int = Field(ge=1, le=65535)
-    startup_order: int | None = None
+    port: Whole = Field(ge=1, le=65535)
+    health_port: Whole = Field(ge=1, le=65535)
+    startup_order: Whole | None = None
     depends_on: tuple[str, ...] = ()
     health_check: HealthCheck | None = None
-    environment: TextMap = {}
+    environment: Environment = {}
     volumes: tuple[Mount, ...] = ()
     networks: Attachments = {}
     memory_limit: MemoryBytes | None = None
@@ -49,6 +51,14 @@ class Agent(Strict):
             raise ValueError(f"health_port {health_port} is also the agent's port")
         return health_port
 
+    @field_validator("config")
+    @classmethod
+    def _can_be_passed_on(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if faults := list(_not_json(config)):
+            raise ValueError("; ".join(faults))
+        untemplated(_json(config))
+        return config
+
     def contract(self) -> dict[str, str]:
         """The environment that the image contract promises every agent."""
         environment = {
@@ -57,7 +67,26 @@ class Agent(Strict):
             "HEALTH_PORT": str(self.health_port),
         }
         if self.config:
-            environment["AGENT_CONFIG"] = json.dumps(self.config, sort_keys=True, separators=(",", ":"))
+            environment["AGENT_CONFIG"] = _json(self.config)
         if self.state_sync:
             environment["STATE_SYNC"] = "true"
         return environment
+
+
+def _json(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, separators=(",", ":"))
+
+
+def _not_json(value: object, *location: int | str) -> Iterator[str]:
+    """What JSON has no word for, each with its place."""
+    if isinstance(value, dict):
+        yield from (f"the key {name!r} is no text" for name in value if not isinstance(name, str))
+        for name, item in value.items():
+            yield from _not_json(item, *location, name)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _not_json(item, *location, number)
+    elif not isinstance(value, str | int | float | None) or (
+        isinstance(value, float) and not isfinite(value)
+    ):
+        yield f"{path_of(location)} is {value}, which JSON cannot say: write it in quotes"

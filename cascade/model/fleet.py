@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
@@ -10,9 +11,12 @@ from ipaddress import IPv4Network
 from cascade.model.compose import HealthTiming
 from cascade.model.host import Host, constraint_fault
 from cascade.model.image import ImageSource
+from cascade.model.quantities import Whole
 from cascade.model.service import GroupFile
-from cascade.model.strict import InvalidFiles, Problem, Strict
-from cascade.model.workload import Workload, workloads_of
+from cascade.model.strict import InvalidFiles, Problem, Strict, twice
+from cascade.model.workload import Workload, workloads_of, workloads_of_service
+
+_SERVICE_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
 
 
 class Overlay(Strict):
@@ -22,14 +26,14 @@ class Overlay(Strict):
     subnet: IPv4Network | None = None
     internal: bool = False
     attachable: bool = True
-    mtu: int | None = None
+    mtu: Whole | None = None
 
 
 class SwarmPool(Strict):
     """Where the Swarm takes the subnets of networks that name none."""
 
     pool: IPv4Network
-    subnet_size: int = 24
+    subnet_size: Whole = 24
 
 
 class FleetSettings(Strict):
@@ -77,23 +81,29 @@ class Fleet:
 
     def eligible(self, workload: Workload) -> tuple[Host, ...]:
         """The hosts that a workload's constraints admit."""
-        return tuple(host for host in self.hosts.values() if all(map(host.meets, workload.constraints)))
+        return self.meeting(workload.constraints)
+
+    def meeting(self, constraints: Iterable[str]) -> tuple[Host, ...]:
+        """The hosts that all of these constraints admit."""
+        return tuple(host for host in self.hosts.values() if all(map(host.meets, constraints)))
 
 
 def assemble(settings: FleetSettings, hosts: dict[str, Host], groups: dict[str, GroupFile]) -> Fleet:
     """The fleet, if everything fits together; raises InvalidFiles with every problem."""
     fleet = Fleet(settings, hosts, groups)
-    problems = [*_order_problems(fleet), *_host_problems(fleet)]
-    if not problems:
-        problems = list(_group_problems(fleet))
-    if problems:
+    if problems := [
+        *_order_problems(fleet),
+        *_host_problems(fleet),
+        *_group_problems(fleet),
+        *_port_problems(fleet),
+    ]:
         raise InvalidFiles(problems)
     return fleet
 
 
 def _order_problems(fleet: Fleet) -> Iterator[Problem]:
     order = fleet.group_order
-    for name in sorted({name for name in order if order.count(name) > 1}):
+    for name in twice(order):
         yield Problem("group_data", "phases", f"{name} stands twice")
     for name in sorted(set(order) - fleet.groups.keys()):
         yield Problem("group_data", "phases", f"there is no group file for {name}")
@@ -108,26 +118,54 @@ def _host_problems(fleet: Fleet) -> Iterator[Problem]:
             "group_data", "swarm_role", f"exactly one host is the manager, here {managers or 'none'}"
         )
     addresses = [host.swarm_address for host in fleet.hosts.values()]
-    for address in sorted({address for address in addresses if addresses.count(address) > 1}):
+    for address in twice(addresses):
         yield Problem("inventory", "swarm_address", f"{address} belongs to more than one host")
 
 
 def _group_problems(fleet: Fleet) -> Iterator[Problem]:
+    known = {overlay.name for overlay in fleet.settings.networks}
     for group in fleet.groups.values():
-        file = f"{group.name}.yaml"
-        for service_name, service in group.services.items():
-            path = f"services.{service_name}"
-            yield from _image_problems(fleet, file, path, service.image)
-            for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
-                yield Problem(file, f"{path}.deploy.placement.constraints", fault)
-            listening = {agent.port for agent in service.agents}
-            for port in service.ports if service.agents else ():
-                if port.target not in listening:
-                    yield Problem(file, f"{path}.ports", f"no agent listens on {port.target}")
-        known = {overlay.name for overlay in fleet.settings.networks}
+        for name in group.services:
+            yield from _service_problems(fleet, group, name)
         for name in sorted(group.networks.keys() - known):
-            yield Problem(file, f"networks.{name}", "group_data declares no such network")
-        yield from _workload_problems(fleet, group)
+            yield Problem(group.file, f"networks.{name}", "group_data declares no such network")
+
+
+def _service_problems(fleet: Fleet, group: GroupFile, name: str) -> Iterator[Problem]:
+    service, path = group.services[name], f"services.{name}"
+    yield from _image_problems(fleet, group.file, path, service.image)
+    for port in service.ports if service.agents else ():
+        listening = [agent.name for agent in service.agents if agent.port == port.target]
+        if len(listening) != 1:
+            who = f"{', '.join(listening)} listen" if listening else "no agent listens"
+            yield Problem(group.file, f"{path}.ports", f"{who} on {port.target}")
+    for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
+        yield Problem(group.file, f"{path}.deploy.placement.constraints", fault)
+    try:
+        workloads = workloads_of_service(group, name, fleet.settings.health_timing)
+    except ValueError as error:
+        yield Problem(group.file, f"{path}.deploy.resources", str(error))
+        return
+    for workload in workloads:
+        yield from _workload_problems(fleet, group.file, workload)
+
+
+def _port_problems(fleet: Fleet) -> Iterator[Problem]:
+    """An ingress port is taken on every host, any other on the hosts of its service."""
+    taken: dict[tuple[str, int, str], str] = {}
+    for group in fleet.groups.values():
+        for name, service in group.services.items():
+            constraints = service.deploy.placement.constraints
+            if any(map(constraint_fault, constraints)):
+                continue
+            for number, port in enumerate(service.ports):
+                ingress = port.mode == "ingress" and not service.why_container
+                hosts = fleet.hosts.values() if ingress else fleet.meeting(constraints)
+                spots = [(host.name, port.published, port.protocol) for host in hosts]
+                for other in sorted({taken[spot] for spot in spots if spot in taken}):
+                    path = f"services.{name}.ports[{number}]"
+                    yield Problem(group.file, path, f"{other} publishes {port.published}/{port.protocol} too")
+                taken |= dict.fromkeys(spots, f"{name} of {group.name}")
 
 
 def _image_problems(fleet: Fleet, file: str, path: str, image: str) -> Iterator[Problem]:
@@ -141,19 +179,15 @@ def _image_problems(fleet: Fleet, file: str, path: str, image: str) -> Iterator[
         yield Problem("group_data", f"images[{image!r}]", str(error))
 
 
-def _workload_problems(fleet: Fleet, group: GroupFile) -> Iterator[Problem]:
-    file = f"{group.name}.yaml"
-    try:
-        workloads = workloads_of(group, fleet.settings.health_timing)
-    except ValueError as error:
-        yield Problem(file, "services", str(error))
+def _workload_problems(fleet: Fleet, file: str, workload: Workload) -> Iterator[Problem]:
+    path = f"services.{workload.agent}"
+    if _SERVICE_NAME.fullmatch(workload.name) is None:
+        rule = "is not up to 63 letters, digits, - and _ that end in a letter or digit"
+        yield Problem(file, path, f"the name {workload.name} {rule}")
+    if any(map(constraint_fault, workload.constraints)):
         return
-    for workload in workloads:
-        path = f"services.{workload.agent}"
-        if any(map(constraint_fault, workload.constraints)):
-            continue
-        hosts = fleet.eligible(workload)
-        if not hosts:
-            yield Problem(file, path, f"no host meets {', '.join(workload.constraints)}")
-        if workload.kind == "container" and (len(hosts) > 1 or workload.replicas != 1):
-            yield Problem(file, path, f"needs {workload.why_container}, so exactly one host and one replica")
+    hosts = fleet.eligible(workload)
+    if fleet.hosts and not hosts:
+        yield Problem(file, path, f"no host meets {', '.join(workload.constraints)}")
+    if workload.kind == "container" and (len(hosts) > 1 or workload.replicas != 1):
+        yield Problem(file, path, f"needs {workload.why_container}, so exactly one host and one replica")

@@ -9,7 +9,10 @@ from pydantic import Field, field_validator
 
 from cascade.model.strict import Strict
 
-_CONSTRAINT = re.compile(r"\s*(?P<key>[a-z0-9._-]+)\s*(?P<operator>==|!=)\s*(?P<value>\S+)\s*", re.IGNORECASE)
+_CONSTRAINT = re.compile(
+    r"\s*(?P<key>[a-z0-9._-]+)\s*(?P<operator>==|!=)\s*(?P<value>[a-z0-9:_.*()?+\[\]\\^$|/-]+)\s*",
+    re.IGNORECASE | re.ASCII,
+)
 
 CAPABILITIES = ("gpu", "realtime", "ipvs", "clock")
 
@@ -50,16 +53,19 @@ class Host(Strict):
         return absent
 
     def meets(self, constraint: str) -> bool:
-        """Whether a placement constraint admits this host; the constraint must have been checked."""
+        """Whether a placement constraint admits this host; the constraint must have been checked.
+
+        Swarm does not tell letter case in values apart.
+        """
         match = _CONSTRAINT.fullmatch(constraint)
         assert match is not None, constraint
-        same = self._attribute(match["key"]) == match["value"]
+        same = self._attribute(match["key"]).lower() == match["value"].lower()
         return same if match["operator"] == "==" else not same
 
-    def _attribute(self, key: str) -> str | None:
+    def _attribute(self, key: str) -> str:
         if key.startswith("node.labels."):
-            return self.node_labels.get(key.removeprefix("node.labels."))
-        return {"node.hostname": self.name, "node.role": self.swarm_role}.get(key)
+            return self.node_labels.get(key.removeprefix("node.labels."), "")
+        return {"node.hostname": self.name, "node.role": self.swarm_role}[key]
 
 
 def constraint_fault(constraint: str) -> str | None:

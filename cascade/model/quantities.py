@@ -6,7 +6,8 @@ Source: the Compose Specification, "Specifying byte values" and "Specifying dura
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -15,6 +16,10 @@ _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 _SECONDS_PER_UNIT = (Decimal(3600), Decimal(60), Decimal(1), Decimal("0.001"))
+_CPUS = re.compile(r"\d+(?:\.\d+)?")
+_LEAST_CPUS = Decimal("0.001")
+_LARGEST = 2**63 - 1
+_NANO = 1_000_000_000
 
 
 def parse_bytes(value: object) -> int:
@@ -30,7 +35,7 @@ def parse_bytes(value: object) -> int:
 def parse_seconds(value: object) -> float:
     """`90s`, `1m30s`, `500ms` or a number of seconds, as seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return value
     match = _DURATION.fullmatch(str(value).strip())
     if match is None or not any(match.groups()):
         raise ValueError(f"{value!r} is no duration: write it like 10s, 1m30s or 500ms")
@@ -40,22 +45,31 @@ def parse_seconds(value: object) -> float:
 
 def parse_cpus(value: object) -> Decimal:
     """`'0.5'` or 2, as a number of CPUs."""
-    try:
-        return Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"{value!r} is no number of CPUs: write it like '0.5'") from None
+    if _CPUS.fullmatch(str(value)) is None or Decimal(str(value)) < _LEAST_CPUS:
+        raise ValueError(f"{value!r} is no number of CPUs: write it like '0.5', and at least 0.001")
+    return Decimal(str(value))
 
 
-MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0)]
-Cpus = Annotated[Decimal, BeforeValidator(parse_cpus), Field(gt=0)]
+def _no_bool(value: object) -> object:
+    """YAML's true would pass for a 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=_LARGEST)]
+Seconds = Annotated[
+    float, BeforeValidator(parse_seconds), Field(ge=0, le=_LARGEST // _NANO, allow_inf_nan=False)
+]
+Cpus = Annotated[Decimal, BeforeValidator(parse_cpus), Field(le=_LARGEST // _NANO)]
 
 
 def nanoseconds(seconds: float) -> int:
     """The Engine API's unit of time."""
-    return round(seconds * 1_000_000_000)
+    return round(seconds * _NANO)
 
 
-def nano_cpus(cpus: Decimal) -> int:
+def nano_cpus(cpus: Decimal | Fraction | int) -> int:
     """The Engine API's unit of CPU."""
-    return int(cpus * 1_000_000_000)
+    return int(cpus * _NANO)

@@ -1,34 +1,41 @@
-"""A group file: one Compose service whose `x-agents` each become a workload."""
+"""A group file: one Compose service whose `x-agents` each become a workload, or plain Compose services."""
 
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from cascade.model.agent import Agent
+from cascade.model.agent import Agent, kebab_case
+from cascade.model.capability import Capability
 from cascade.model.compose import (
     Attachments,
     Deploy,
     Device,
+    Environment,
+    ExtraHost,
     HealthCheck,
     Logging,
     Mount,
     Port,
     Text,
     TextMap,
+    Tmpfs,
     Ulimit,
+    Untemplated,
 )
-from cascade.model.quantities import MemoryBytes, Seconds
-from cascade.model.strict import Strict
+from cascade.model.order import waves
+from cascade.model.quantities import MemoryBytes, Seconds, Whole
+from cascade.model.strict import Problem, Strict, twice
 
 
 class Scale(Strict):
     """A range inside which a replica count is not drift."""
 
-    min: int = Field(ge=0)
-    max: int = Field(ge=1)
+    min: Whole = Field(ge=0)
+    max: Whole = Field(ge=1)
 
 
 def _words(value: object) -> object:
@@ -44,7 +51,7 @@ class Service(Strict):
     image: str
     command: Words = ()
     entrypoint: Words = ()
-    environment: TextMap = {}
+    environment: Environment = {}
     networks: Attachments = {}
     volumes: tuple[Mount, ...] = ()
     ports: tuple[Port, ...] = ()
@@ -55,32 +62,36 @@ class Service(Strict):
     stop_signal: str = "SIGTERM"
     user: Text = ""
     working_dir: str = ""
-    hostname: str = ""
+    hostname: Untemplated = ""
     read_only: bool = False
-    tmpfs: tuple[str, ...] = ()
-    cap_add: tuple[str, ...] = ()
-    cap_drop: tuple[str, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    cap_add: tuple[Capability, ...] = ()
+    cap_drop: tuple[Capability, ...] = ()
     devices: tuple[Device, ...] = ()
     shm_size: MemoryBytes | None = None
     ulimits: dict[str, Ulimit] = {}
     sysctls: TextMap = {}
     labels: TextMap = {}
     logging: Logging | None = None
-    extra_hosts: tuple[str, ...] = ()
+    extra_hosts: tuple[ExtraHost, ...] = ()
     runtime: Literal["nvidia"] | None = None
     agents: tuple[Agent, ...] = Field((), alias="x-agents")
     scale: Scale | None = Field(None, alias="x-scale")
 
     @model_validator(mode="after")
-    def _agents_and_scale_fit(self) -> Service:
-        names = [agent.name.lower() for agent in self.agents]
-        if twice := sorted({agent.name for agent in self.agents if names.count(agent.name.lower()) > 1}):
-            raise ValueError(f"x-agents names {', '.join(twice)} more than once")
+    def _scale_fits(self) -> Service:
         if self.scale and not self.scale.min <= self.deploy.replicas <= self.scale.max:
             raise ValueError(
                 f"deploy.replicas {self.deploy.replicas} is outside x-scale {self.scale.min}-{self.scale.max}"
             )
         return self
+
+    @property
+    def why_container(self) -> str:
+        """What Swarm cannot give this service, or an empty string."""
+        if self.devices:
+            return "devices " + ", ".join(device.source for device in self.devices)
+        return "shm_size" if self.shm_size else ""
 
 
 class ExternalNetwork(Strict):
@@ -90,7 +101,7 @@ class ExternalNetwork(Strict):
 
 
 class NamedVolume(Strict):
-    name: str | None = None
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$")
 
 
 class GroupFile(Strict):
@@ -101,19 +112,85 @@ class GroupFile(Strict):
     networks: dict[str, ExternalNetwork] = {}
     volumes: dict[str, NamedVolume | None] = {}
 
-    @model_validator(mode="after")
-    def _names_are_declared(self) -> GroupFile:
-        for service_name, service in self.services.items():
-            parts: tuple[Service | Agent, ...] = (service, *service.agents)
-            networks = {name for part in parts for name in part.networks}
-            volumes = {m.source for part in parts for m in part.volumes if m.type == "volume"}
-            for word, used, declared in (
-                ("network", networks, self.networks),
-                ("volume", volumes, self.volumes),
-            ):
-                if missing := sorted(used - declared.keys()):
-                    raise ValueError(
-                        f"services.{service_name} uses the {word} {', '.join(missing)}, "
-                        f"which {word}s: does not declare"
-                    )
-        return self
+    _file: str = PrivateAttr("")
+
+    def model_post_init(self, context: Any) -> None:
+        self._file = (context or {}).get("file", f"{self.name}.yaml")
+
+    @property
+    def file(self) -> str:
+        """Where it was read from."""
+        return self._file
+
+    @property
+    def waves(self) -> tuple[tuple[str, ...], ...]:
+        """The names of what starts together; raises ValueError for a cycle."""
+        agents = [agent for service in self.services.values() for agent in service.agents]
+        return waves(agents) if agents else (tuple(self.services),)
+
+    def problems(self) -> Iterator[Problem]:
+        """What does not fit together inside the file."""
+        if not self.services:
+            yield self._problem("services", "there is no service")
+        for name, service in self.services.items():
+            yield from self._agent_problems(f"services.{name}", name, service)
+            yield from self._mount_problems(f"services.{name}", service)
+        for path, part in self._parts():
+            yield from self._undeclared(path, part)
+        names = [agent.name for service in self.services.values() for agent in service.agents]
+        for same in _clashes(names or list(self.services)):
+            yield self._problem("services", f"{', '.join(same)} would have the same name")
+
+    def _problem(self, path: str, reason: str) -> Problem:
+        return Problem(self.file, path, reason)
+
+    def _parts(self) -> Iterator[tuple[str, Service | Agent]]:
+        for name, service in self.services.items():
+            yield f"services.{name}", service
+            for number, agent in enumerate(service.agents):
+                yield f"services.{name}.x-agents[{number}]", agent
+
+    def _agent_problems(self, path: str, name: str, service: Service) -> Iterator[Problem]:
+        if service.agents and len(self.services) > 1:
+            yield self._problem(path, "a service with x-agents must be the only one of its file")
+        elif service.agents and name != self.name:
+            yield self._problem(path, f"a service with x-agents must have the name of its group, {self.name}")
+        known = {agent.name for agent in service.agents}
+        for number, agent in enumerate(service.agents):
+            for missing in sorted(set(agent.depends_on) - known):
+                where = f"{path}.x-agents[{number}].depends_on"
+                yield self._problem(where, f"the group has no agent {missing}")
+        try:
+            waves(service.agents)
+        except ValueError as error:
+            yield self._problem(f"{path}.x-agents", str(error))
+
+    def _mount_problems(self, path: str, service: Service) -> Iterator[Problem]:
+        shared = _targets((*service.volumes, *service.tmpfs))
+        parts = {path: shared}
+        for number, agent in enumerate(service.agents):
+            parts[f"{path}.x-agents[{number}]"] = [*set(shared), *_targets(agent.volumes)]
+        for where, targets in parts.items():
+            for target in twice(targets):
+                yield self._problem(f"{where}.volumes", f"more than one thing is mounted on {target}")
+
+    def _undeclared(self, path: str, part: Service | Agent) -> Iterator[Problem]:
+        for name in sorted(part.networks.keys() - self.networks.keys()):
+            yield self._problem(f"{path}.networks", f"{name} is not declared under networks:")
+        volumes = {mount.source for mount in part.volumes if mount.type == "volume"}
+        for name in sorted(volumes - self.volumes.keys()):
+            yield self._problem(f"{path}.volumes", f"{name} is not declared under volumes:")
+
+
+def _targets(mounts: Iterable[Mount | Tmpfs]) -> list[str]:
+    return [mount.target.rstrip("/") for mount in mounts]
+
+
+def _clashes(names: list[str]) -> list[tuple[str, ...]]:
+    """Names that are one in the Swarm, in kebab case, or on the network, in lower case."""
+    clashes = {
+        tuple(name for name in names if spelt(name) == same)
+        for spelt in (kebab_case, str.lower)
+        for same in twice(map(spelt, names))
+    }
+    return sorted(clashes)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 
 class Strict(BaseModel):
     """A model that cannot be changed after it was made and that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_json(self) -> Any:
         """How pyinfra's own JSON output shows a model that lies in group_data."""
@@ -42,17 +44,26 @@ class InvalidFiles(Exception):
 
 def problems_of(error: ValidationError, file: str, root: str = "") -> list[Problem]:
     """The problems that pydantic found, with the path written as a person would."""
-    return [Problem(file, _path(root, item["loc"]), _reason(item["msg"])) for item in error.errors()]
+    return [Problem(file, path_of(item["loc"], root), _reason(item)) for item in error.errors()]
 
 
-def _path(root: str, location: tuple[int | str, ...]) -> str:
+def path_of(location: Iterable[int | str], root: str = "") -> str:
+    """`services.alpha.ports[0]`: a place in a file as a person would write it."""
     path = root
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if part != "[key]":
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.lstrip(".")
 
 
-def _reason(message: str) -> str:
-    if message == "Extra inputs are not permitted":
-        return "unknown key, or one that Cascade cannot honour"
-    return message.removeprefix("Value error, ")
+def _reason(item: ErrorDetails) -> str:
+    if item["type"] != "extra_forbidden":
+        return item["msg"].removeprefix("Value error, ")
+    if item["loc"][-1] == "agents":
+        return "unknown key: write it as x-agents"
+    return "unknown key, or one that Cascade cannot honour"
+
+
+def twice(items: Iterable[str]) -> list[str]:
+    """What stands in there more than once."""
+    return sorted(item for item, count in Counter(items).items() if count > 1)

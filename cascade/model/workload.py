@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal
 
 from cascade.model.agent import Agent, kebab_case
 from cascade.model.compose import Attachment, HealthCheck, HealthTiming, Mount, Port
+from cascade.model.quantities import nano_cpus
 from cascade.model.service import GroupFile, Service
 
 Kind = Literal["service", "container"]
+Amount = Decimal | int
+Exact = Amount | Fraction
+Portions = dict[str, Fraction | None]
+
+# Swarm refuses less than the one, the engine less than the other.
+LEAST_NANO_CPUS = 1_000_000
+LEAST_MEMORY = 6 * 2**20
 
 
 @dataclass(frozen=True)
 class Share:
-    """One workload's part of its group's budget; None means unlimited."""
+    """One workload's part of its group's budget, in nano-CPUs and bytes; None means unlimited."""
 
-    cpu_limit: Decimal | None
+    cpu_limit: int | None
     memory_limit: int | None
-    cpu_reservation: Decimal | None
+    cpu_reservation: int | None
     memory_reservation: int | None
 
     @property
@@ -28,6 +38,15 @@ class Share:
         cpu = self.cpu_limit is not None and (self.cpu_reservation or 0) > self.cpu_limit
         memory = self.memory_limit is not None and (self.memory_reservation or 0) > self.memory_limit
         return cpu or memory
+
+    @property
+    def too_small(self) -> bool:
+        """The engine refuses less, and takes 0 for unlimited."""
+        cpus, memory = (self.cpu_limit, self.cpu_reservation), (self.memory_limit, self.memory_reservation)
+        amounts = [(amount, LEAST_NANO_CPUS) for amount in cpus] + [
+            (amount, LEAST_MEMORY) for amount in memory
+        ]
+        return any(amount is not None and amount < least for amount, least in amounts)
 
 
 @dataclass(frozen=True)
@@ -54,9 +73,12 @@ class Workload:
     @property
     def why_container(self) -> str:
         """What Swarm cannot give this workload, or an empty string."""
-        if self.service.devices:
-            return "devices " + ", ".join(device.source for device in self.service.devices)
-        return "shm_size" if self.service.shm_size else ""
+        return self.service.why_container
+
+    @property
+    def checked(self) -> bool:
+        """Whether the file has a health check for it; without one, running is all there is to see."""
+        return self.health is not None and self.health.asks
 
     @property
     def replicas(self) -> int:
@@ -102,17 +124,21 @@ class Workload:
 
 
 def workloads_of(group: GroupFile, timing: HealthTiming) -> tuple[Workload, ...]:
-    """The workloads of a group in the order of its file.
-
-    Raises ValueError when the agents' explicit shares exceed the group's budget.
-    """
+    """The workloads of a group in the order of its file; raises ValueError for a budget that does not fit."""
     return tuple(
-        workload
-        for name, service in group.services.items()
-        for workload in (
-            _of_agents(group, service, timing) if service.agents else [_alone(group, name, service)]
-        )
+        workload for name in group.services for workload in workloads_of_service(group, name, timing)
     )
+
+
+def workloads_of_service(group: GroupFile, name: str, timing: HealthTiming) -> list[Workload]:
+    """The workloads of one service; raises ValueError for a budget that does not fit."""
+    service = group.services[name]
+    found = _of_agents(group, service, timing) if service.agents else [_alone(group, name, service)]
+    if greedy := sorted(workload.agent for workload in found if workload.share.reserves_too_much):
+        raise ValueError(f"the reservations give {', '.join(greedy)} more than their limits allow")
+    if poor := sorted(workload.agent for workload in found if workload.share.too_small):
+        raise ValueError(f"the budget leaves {', '.join(poor)} less than 0.001 CPUs or 6M of memory")
+    return found
 
 
 def _of_agents(group: GroupFile, service: Service, timing: HealthTiming) -> list[Workload]:
@@ -140,7 +166,7 @@ def _alone(group: GroupFile, name: str, service: Service) -> Workload:
         agent=name,
         service=service,
         declared=None,
-        share=Share(limits.cpus, limits.memory, reservations.cpus, reservations.memory),
+        share=_share(limits.cpus, limits.memory, reservations.cpus, reservations.memory),
         health=service.healthcheck,
         ports=service.ports,
         volume_names=_volume_names(group),
@@ -159,50 +185,45 @@ def divide(service: Service) -> dict[str, Share]:
 
     Explicit shares first, the rest of the limits equally; reservations in proportion to limits.
     """
-    budget = service.deploy.resources
-    cpu = _limits("cpus", budget.limits.cpus, {agent.name: agent.cpus for agent in service.agents})
-    memory = _limits(
-        "memory_limit",
-        _decimal(budget.limits.memory),
-        {agent.name: _decimal(agent.memory_limit) for agent in service.agents},
-    )
-    reserved_cpu = _proportional(budget.reservations.cpus, cpu)
-    reserved_memory = _proportional(_decimal(budget.reservations.memory), memory)
-    shares = {
-        name: Share(cpu[name], _whole(memory[name]), reserved_cpu[name], _whole(reserved_memory[name]))
-        for name in cpu
+    agents = service.agents
+    limits, reservations = service.deploy.resources.limits, service.deploy.resources.reservations
+    cpus = _limits("cpus", limits.cpus, {agent.name: agent.cpus for agent in agents})
+    memory = _limits("memory_limit", limits.memory, {agent.name: agent.memory_limit for agent in agents})
+    reserved_cpus = _reservations(reservations.cpus, cpus)
+    reserved_memory = _reservations(reservations.memory, memory)
+    return {
+        name: _share(cpus[name], memory[name], reserved_cpus[name], reserved_memory[name]) for name in cpus
     }
-    if greedy := sorted(name for name, share in shares.items() if share.reserves_too_much):
-        raise ValueError(f"the group's reservations give {', '.join(greedy)} more than their limits allow")
-    return shares
 
 
-def _limits(
-    what: str, budget: Decimal | None, explicit: dict[str, Decimal | None]
-) -> dict[str, Decimal | None]:
-    if budget is None:
-        return explicit
+def _limits(what: str, budget: Amount | None, explicit: Mapping[str, Amount | None]) -> Portions:
     asked = sum((share for share in explicit.values() if share is not None), Decimal(0))
     sharing = sum(share is None for share in explicit.values())
-    if asked > budget or (sharing and asked == budget):
+    if budget is not None and (asked > budget or (sharing and asked == budget)):
         raise ValueError(
             f"the agents' {what} sum up to {asked}, which leaves nothing of the group's {budget}"
         )
-    rest = (budget - asked) / sharing if sharing else None
-    return {name: rest if share is None else share for name, share in explicit.items()}
+    rest = Fraction(budget - asked) / sharing if sharing and budget is not None else None
+    return {name: rest if share is None else Fraction(share) for name, share in explicit.items()}
 
 
-def _proportional(budget: Decimal | None, limits: dict[str, Decimal | None]) -> dict[str, Decimal | None]:
+def _reservations(budget: Amount | None, limits: Portions) -> Portions:
+    """In proportion to the limits; equally if any is unlimited, which is in no proportion to the others."""
     if budget is None:
         return dict.fromkeys(limits)
-    weights = {name: Decimal(1) if limit is None else limit for name, limit in limits.items()}
+    known = {name: limit for name, limit in limits.items() if limit is not None}
+    weights = known if len(known) == len(limits) else dict.fromkeys(limits, Fraction(1))
     total = sum(weights.values())
-    return {name: budget * weight / total for name, weight in weights.items()}
+    return {name: Fraction(budget) * weight / total for name, weight in weights.items()}
 
 
-def _decimal(value: int | None) -> Decimal | None:
-    return None if value is None else Decimal(value)
-
-
-def _whole(value: Decimal | None) -> int | None:
-    return None if value is None else int(value)
+def _share(
+    cpus: Exact | None, memory: Exact | None, reserved_cpus: Exact | None, reserved_memory: Exact | None
+) -> Share:
+    """Whole units of the engine, rounded only here, so that equal parts stay equal."""
+    return Share(
+        None if cpus is None else nano_cpus(cpus),
+        None if memory is None else int(memory),
+        None if reserved_cpus is None else nano_cpus(reserved_cpus),
+        None if reserved_memory is None else int(reserved_memory),
+    )

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from decimal import Decimal
+from math import ceil
 from typing import Any
 
-from cascade.model.compose import HealthCheck, Mount, RestartPolicy
+from cascade.model.compose import HealthCheck, Mount, RestartPolicy, Tmpfs
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
-from cascade.model.quantities import nano_cpus, nanoseconds
+from cascade.model.quantities import nanoseconds
 from cascade.model.workload import Workload
 
 LABEL_SYSTEM = "cascade.system"
@@ -35,7 +35,6 @@ def digest(spec: Mapping[str, Any]) -> str:
 def service_spec(workload: Workload, fleet: Fleet) -> Spec:
     """The Swarm service of a workload; networks are named, not numbered."""
     hosts = fleet.eligible(workload)
-    ports = published_ports(workload, hosts)
     deploy = workload.service.deploy
     spec = {
         "Name": workload.name,
@@ -61,9 +60,15 @@ def service_spec(workload: Workload, fleet: Fleet) -> Spec:
             "MaxFailureRatio": 0,
             "Order": "stop-first",
         },
-        "EndpointSpec": {"Mode": "vip", "Ports": ports} if ports else {"Mode": "dnsrr"},
+        "EndpointSpec": _endpoint(published_ports(workload, hosts)),
     }
     return {**spec, "Labels": _labels(workload, fleet, digest(spec))}
+
+
+def _endpoint(ports: list[Spec]) -> Spec:
+    """Only the ingress network needs a virtual IP."""
+    ingress = any(port["PublishMode"] == "ingress" for port in ports)
+    return {"Mode": "vip" if ingress else "dnsrr", **({"Ports": ports} if ports else {})}
 
 
 def published_ports(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
@@ -104,15 +109,15 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
         "Env": _environment(workload.environment | {"REPLICA_SLOT": "{{.Task.Slot}}"}),
         "Dir": service.working_dir,
         "User": service.user,
-        "Mounts": [_mount(mount) for mount in workload.mounts] + [_tmpfs(path) for path in service.tmpfs],
+        "Mounts": [_mount(mount) for mount in workload.mounts] + [_tmpfs(mount) for mount in service.tmpfs],
         "StopSignal": service.stop_signal,
         "StopGracePeriod": nanoseconds(service.stop_grace_period),
         "Healthcheck": _health(workload.health),
         "Hosts": [" ".join(reversed(entry.split(":", 1))) for entry in service.extra_hosts],
         "Init": service.init,
         "ReadOnly": service.read_only,
-        "CapabilityAdd": _capabilities(service.cap_add),
-        "CapabilityDrop": _capabilities(service.cap_drop),
+        "CapabilityAdd": sorted(set(service.cap_add)),
+        "CapabilityDrop": sorted(set(service.cap_drop)),
         "Ulimits": _ulimits(workload, fleet.eligible(workload)),
         "Sysctls": dict(service.sysctls),
         "Isolation": "default",
@@ -127,12 +132,10 @@ def _mount(mount: Mount) -> Spec:
     return {"Type": mount.type, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
 
 
-def _tmpfs(path: str) -> Spec:
-    return {"Type": "tmpfs", "Target": path.partition(":")[0]}
-
-
-def _capabilities(names: tuple[str, ...]) -> list[str]:
-    return sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names)
+def _tmpfs(mount: Tmpfs) -> Spec:
+    said = {"SizeBytes": mount.size, "Mode": mount.mode}
+    options = {name: value for name, value in said.items() if value is not None}
+    return {"Type": "tmpfs", "Target": mount.target, **({"TmpfsOptions": options} if options else {})}
 
 
 def _ulimits(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
@@ -166,8 +169,8 @@ def _resources(workload: Workload, scale: float) -> Spec:
     }
 
 
-def _amounts(cpus: Decimal | None, memory: int | None, scale: float = 1.0) -> Spec:
-    amounts = {"NanoCPUs": nano_cpus(cpus) if cpus else 0, "MemoryBytes": memory or 0}
+def _amounts(nano_cpus: int | None, memory: int | None, scale: float = 1.0) -> Spec:
+    amounts = {"NanoCPUs": nano_cpus, "MemoryBytes": memory}
     return {name: int(amount * scale) for name, amount in amounts.items() if amount}
 
 
@@ -213,7 +216,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
         "WorkingDir": in_swarm["Dir"],
         "User": in_swarm["User"],
         "StopSignal": in_swarm["StopSignal"],
-        "StopTimeout": round(service.stop_grace_period),
+        "StopTimeout": ceil(service.stop_grace_period),
         "Healthcheck": in_swarm["Healthcheck"],
         "HostConfig": {
             "Mounts": in_swarm["Mounts"],
@@ -233,7 +236,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "ExtraHosts": list(service.extra_hosts),
             "Init": service.init,
             "ReadonlyRootfs": service.read_only,
-            "NanoCpus": nano_cpus(share.cpu_limit) if share.cpu_limit else 0,
+            "NanoCpus": share.cpu_limit or 0,
             "Memory": share.memory_limit or 0,
             "MemoryReservation": int((share.memory_reservation or 0) * host.reservation_scale),
             "RestartPolicy": _container_restart(service.deploy.restart_policy),

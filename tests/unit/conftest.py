@@ -16,6 +16,7 @@ from cascade.model.compose import HealthTiming
 from cascade.model.fleet import Fleet, FleetSettings, assemble
 from cascade.model.host import Host
 from cascade.model.image import ArchiveImage, RegistryImage
+from cascade.model.loader import group_of as read_document
 from cascade.model.loader import load_group_files
 from cascade.model.service import GroupFile
 from cascade.model.workload import Workload, workloads_of
@@ -133,7 +134,7 @@ def group_of() -> Callable[..., GroupFile]:
             for n, agent in enumerate(yaml.safe_load(agents))
         ]
         keys = {"image": "alpha/image", **yaml.safe_load(service), "x-agents": numbered}
-        return GroupFile.model_validate({"name": "alpha", "services": {"alpha": keys}, **top})
+        return read_document({"name": "alpha", "services": {"alpha": keys}, **top}, "alpha.yaml")
 
     return build
 

@@ -1,6 +1,7 @@
 """Agents: their names, ports and the environment they are promised."""
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_name_that_could_be_taken_for_something_else_is_refused(name: Any) -> 
 
 
 @pytest.mark.parametrize("key", ["port", "health_port"])
-@pytest.mark.parametrize("value", [0, -1, 65536, 80.5, "http", None, "80:80"])
+@pytest.mark.parametrize("value", [0, -1, 65536, 80.5, "http", None, "80:80", True])
 def test_a_port_outside_the_range_is_refused(key: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         agent(**{key: value})
@@ -92,6 +93,7 @@ def test_name_and_ports_are_required(missing: str) -> None:
         ("gpu_access", "always"),
         ("optional", "maybe"),
         ("startup_order", "first"),
+        ("startup_order", True),
         ("depends_on", "Hen"),
         ("config", ["a"]),
         ("restart", "always"),
@@ -102,6 +104,31 @@ def test_a_key_or_value_that_is_not_honoured_is_refused(key: str, value: Any) ->
     with pytest.raises(ValidationError) as refused:
         agent(**{key: value})
     assert [error["loc"] for error in refused.value.errors()] == [(key,)]
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"since": date(2026, 11, 21)}, "since is 2026-11-21, which JSON cannot say: write it in quotes"),
+        ({"a": {"b": [1, {"c": b"x"}]}}, r"a\.b\[1\]\.c is b'x', which JSON cannot say"),
+        ({"a": {1: "a", "b": "c"}}, "the key 1 is no text"),
+        ({"a": {None: "a"}}, "the key None is no text"),
+        ({"a": float("nan")}, "a is nan, which JSON"),
+        ({"a": [float("inf")]}, r"a\[0\] is inf, which JSON"),
+        ({"a": {"b"}}, "a is {'b'}, which JSON"),
+        ({"a": {"b": "{{.Node.ID}}"}}, r"Swarm would expand \{\{"),
+        ({"a": {"{{b": 1}}, r"Swarm would expand \{\{"),
+    ],
+)
+def test_settings_that_the_agent_would_not_get_as_written_are_refused(config: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason) as refused:
+        agent(config=config)
+    assert [error["loc"] for error in refused.value.errors()] == [("config",)]
+
+
+def test_everything_that_json_cannot_say_is_named() -> None:
+    with pytest.raises(ValidationError, match=r"a is nan, .*; the key 2 is no text"):
+        agent(config={"a": float("nan"), "b": {2: 2}})
 
 
 def test_an_agent_that_says_nothing_has_no_flag() -> None:

@@ -9,6 +9,7 @@ from cascade.model.compose import (
     Attachments,
     Deploy,
     Device,
+    Environment,
     HealthCheck,
     HealthTiming,
     Logging,
@@ -17,6 +18,7 @@ from cascade.model.compose import (
     Port,
     RestartPolicy,
     TextMap,
+    Tmpfs,
     Ulimit,
     UpdateConfig,
 )
@@ -48,6 +50,47 @@ def test_a_map_of_texts_has_two_forms(written: Any, read: dict[str, str]) -> Non
 def test_what_is_no_map_of_texts_is_refused(written: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(TextMap).validate_python(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (["A=1", "B=2", "A=1", "B=3"], "A, B stands twice"),
+        (["=1"], "at least 1 character"),
+        ({"": "1"}, "at least 1 character"),
+    ],
+)
+def test_a_name_stands_once_and_is_not_empty(written: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        TypeAdapter(TextMap).validate_python(written)
+
+
+@pytest.mark.parametrize("written", [["A=1", "A=2"], ["=1"], {"": "1"}, {"A=B": "1"}])
+def test_an_environment_has_names_that_a_process_can_read(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Environment).validate_python(written)
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"environment": {"A": "1", "B": "{{.Node.ID}}"}}, ("environment", "B")),
+        ({"environment": ["A=a {{ b"]}, ("environment", "A")),
+        ({"hostname": "{{.Task.Name}}"}, ("hostname",)),
+        ({"volumes": ["/srv/{{.Task.Slot}}:/srv"]}, ("volumes", 0, "source")),
+        ({"volumes": ["/srv:/{{.Task.Slot}}"]}, ("volumes", 0, "target")),
+        ({"tmpfs": ["/{{.Task.Slot}}"]}, ("tmpfs", 0, "target")),
+    ],
+)
+def test_what_swarm_would_take_for_a_template_is_refused(keys: dict[str, Any], path: Any) -> None:
+    with pytest.raises(ValidationError, match=r"Swarm would expand \{\{") as refused:
+        Service.model_validate({"image": "a", **keys})
+    assert [error["loc"] for error in refused.value.errors()] == [path]
+
+
+@pytest.mark.parametrize("text", ["}}", "{ {", '{"a":{"b":[{"c":{}}]}}'])
+def test_other_braces_are_no_template(text: str) -> None:
+    assert TypeAdapter(Environment).validate_python({"A": text}) == {"A": text}
 
 
 def test_every_variable_without_a_value_is_named() -> None:
@@ -97,6 +140,18 @@ def test_a_mount_has_two_forms(written: Any, read: tuple[Any, ...]) -> None:
         {"type": "volume", "target": "/data"},
         {"type": "volume", "source": "data"},
         {"type": "volume", "source": "data", "target": "/data", "volume": {"nocopy": True}},
+        {"type": "bind", "source": "srv", "target": "/data"},
+        {"type": "bind", "source": "./srv", "target": "/data"},
+        {"type": "bind", "source": "/srv", "target": "data"},
+        {"type": "volume", "source": "data", "target": "data"},
+        {"type": "volume", "source": "/srv", "target": "/data"},
+        {"type": "volume", "source": "", "target": "/data"},
+        "./srv:/data",
+        "../srv:/data",
+        "~/srv:/data",
+        ":/data",
+        "data:/",
+        "data://",
         7,
         None,
     ],
@@ -142,6 +197,8 @@ def test_a_port_has_two_forms(written: Any, read: tuple[Any, ...]) -> None:
         {"published": 80},
         {"target": 80, "published": "80-90"},
         {"target": 80, "published": 80, "mode": "bridge"},
+        {"target": True, "published": 80},
+        {"target": 80, "published": True},
         {"target": 80, "published": 80, "host_ip": "127.0.0.1"},
         # What YAML makes of an unquoted 22:22.
         1342,
@@ -160,10 +217,123 @@ def test_a_port_that_cannot_be_honoured_is_refused(written: Any) -> None:
         ("/dev/snd:/dev/audio", ("/dev/snd", "/dev/audio", "rwm")),
         ("/dev/snd:/dev/audio:r", ("/dev/snd", "/dev/audio", "r")),
         ({"source": "/dev/a", "target": "/dev/b"}, ("/dev/a", "/dev/b", "rwm")),
+        ("/dev/a:/dev/b:mr", ("/dev/a", "/dev/b", "mr")),
     ],
 )
 def test_a_device_has_two_forms(written: Any, read: tuple[str, ...]) -> None:
     assert tuple(fields(Device, written).values()) == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "snd",
+        "dev/snd",
+        "/dev/snd:",
+        "/dev/snd:rw",
+        "/dev/snd:dev/audio",
+        "/dev/snd:/dev/audio:",
+        "/dev/snd:/dev/audio:x",
+        "/dev/snd:/dev/audio:rr",
+        "/dev/snd:/dev/audio:r:w",
+        {"source": "/dev/snd"},
+        {"source": "snd", "target": "/dev/snd"},
+        {"source": "/dev/snd", "target": "snd"},
+        {"source": "/dev/snd", "target": "/dev/snd", "permissions": "rwx"},
+        7,
+    ],
+)
+def test_a_device_that_cannot_be_honoured_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        Device.model_validate(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("/run", ("/run", None, None)),
+        ("/run:size=64M", ("/run", 64 * 2**20, None)),
+        ("/run:mode=1770", ("/run", None, 0o1770)),
+        ("/run:mode=700,size=1k", ("/run", 1024, 0o700)),
+    ],
+)
+def test_a_file_system_in_memory_has_a_size_and_a_mode(written: str, read: tuple[Any, ...]) -> None:
+    assert tuple(fields(Tmpfs, written).values()) == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "run",
+        "/",
+        "/run:",
+        "/run:noexec",
+        "/run:uid=1000",
+        "/run:size=",
+        "/run:size=half",
+        "/run:size=0",
+        "/run:mode=rwx",
+        "/run:mode=789",
+        "/run:mode=17777",
+        "/run:mode=-1",
+        "/run:target=/etc",
+        "/run:size=1M,size=2M",
+        {"target": "/run"},
+        7,
+    ],
+)
+def test_a_file_system_in_memory_that_cannot_be_honoured_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        Tmpfs.model_validate(written)
+
+
+@pytest.mark.parametrize("written", ["hole:192.0.2.9", "a.b-c:::1", "hole_2:fe80::1"])
+def test_an_extra_host_is_a_name_and_an_address(written: str) -> None:
+    assert Service.model_validate({"image": "a", "extra_hosts": [written]}).extra_hosts == (written,)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "hole",
+        "hole:",
+        ":192.0.2.9",
+        "hole:host-gateway",
+        "hole=192.0.2.9",
+        "192.0.2.9:hole",
+        "hole:192.0.2.999",
+        "a b:192.0.2.9",
+        "hole:192.0.2.9 # x",
+        "hole:[::1]",
+        7,
+    ],
+)
+def test_an_extra_host_that_cannot_be_honoured_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        Service.model_validate({"image": "a", "extra_hosts": [written]})
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("SYS_NICE", "CAP_SYS_NICE"),
+        ("CAP_SYS_NICE", "CAP_SYS_NICE"),
+        ("cap_sys_nice", "CAP_SYS_NICE"),
+        ("all", "ALL"),
+    ],
+)
+@pytest.mark.parametrize("key", ["cap_add", "cap_drop"])
+def test_a_capability_has_one_name_however_it_is_written(key: str, written: str, named: str) -> None:
+    assert getattr(Service.model_validate({"image": "a", key: [written]}), key) == (named,)
+
+
+@pytest.mark.parametrize("written", ["SYS_NICER", "", "CAP_", "CAP_CAP_CHOWN", "NICE; touch x"])
+@pytest.mark.parametrize("key", ["cap_add", "cap_drop"])
+def test_an_unknown_capability_is_refused(key: str, written: str) -> None:
+    with pytest.raises(ValidationError, match="is no Linux capability"):
+        Service.model_validate({"image": "a", key: [written]})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +351,17 @@ def test_networks_have_two_forms(written: Any, read: dict[str, tuple[str, ...]])
 
 
 @pytest.mark.parametrize(
-    "written", ["inner", 7, {"inner": {"ipv4_address": "192.0.2.7"}}, {"inner": ["fox"]}]
+    "written",
+    [
+        "inner",
+        7,
+        [{"a": "b"}],
+        [["a"]],
+        [7],
+        [None],
+        {"inner": {"ipv4_address": "192.0.2.7"}},
+        {"inner": ["fox"]},
+    ],
 )
 def test_networks_that_cannot_be_honoured_are_refused(written: Any) -> None:
     with pytest.raises(ValidationError):
@@ -202,10 +382,34 @@ def test_a_ulimit_has_two_forms(written: Any, read: tuple[int, int]) -> None:
         ("curl -f http://localhost", ("CMD-SHELL", "curl -f http://localhost")),
         (["CMD", "curl"], ("CMD", "curl")),
         (["CMD-SHELL", "a && b"], ("CMD-SHELL", "a && b")),
+        (["NONE"], ("NONE",)),
     ],
 )
 def test_a_health_check_is_a_command_or_a_shell_line(written: Any, test: tuple[str, ...]) -> None:
     assert HealthCheck.model_validate({"test": written}).test == test
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        [],
+        ["CMD"],
+        ["CMD", ""],
+        ["CMD-SHELL"],
+        ["CMD-SHELL", ""],
+        ["CMD-SHELL", "a", "b"],
+        ["NONE", "a"],
+        ["curl", "-f"],
+        ["cmd", "curl"],
+        [""],
+    ],
+)
+def test_a_health_check_that_asks_nothing_is_refused(written: Any) -> None:
+    with pytest.raises(
+        ValidationError, match="a test is CMD and a command, CMD-SHELL and one line, or only NONE"
+    ):
+        HealthCheck.model_validate({"test": written})
 
 
 @pytest.mark.parametrize("written", ["http:80", "80:http", "80-90:80-90", "127.0.0.1:80:80", "80"])
@@ -250,6 +454,17 @@ def test_the_rhythm_of_the_check_that_an_agent_gets_can_be_changed() -> None:
         (HealthCheck, {"test": "true", "disable": True}, ("disable",)),
         (HealthCheck, {"test": "true", "retries": 0}, ("retries",)),
         (HealthCheck, {"interval": "10s"}, ("test",)),
+        (HealthCheck, {"test": "true", "interval": float("inf")}, ("interval",)),
+        (HealthCheck, {"test": "true", "retries": True}, ("retries",)),
+        (Deploy, {"replicas": True}, ("replicas",)),
+        (Deploy, {"resources": {"limits": {"cpus": "1e400"}}}, ("resources", "limits", "cpus")),
+        (RestartPolicy, {"max_attempts": True}, ("max_attempts",)),
+        (UpdateConfig, {"parallelism": True}, ("parallelism",)),
+        (Ulimit, {"soft": 1, "hard": True}, ("hard",)),
+        (Scale, {"min": 0, "max": True}, ("max",)),
+        (Service, {"image": "a", "stop_grace_period": float("nan")}, ("stop_grace_period",)),
+        (Service, {"image": "a", "agents": []}, ("agents",)),
+        (Service, {"image": "a", "scale": {"min": 1, "max": 2}}, ("scale",)),
         (HealthTiming, {"test": "true"}, ("test",)),
         (Deploy, {"mode": "global"}, ("mode",)),
         (Deploy, {"replicas": -1}, ("replicas",)),
@@ -323,11 +538,3 @@ def test_the_replicas_lie_inside_the_range_of_scale(replicas: int, fits: bool) -
     else:
         with pytest.raises(ValidationError, match=rf"deploy.replicas {replicas} is outside x-scale 1-5"):
             Service.model_validate(written)
-
-
-@pytest.mark.parametrize("second", ["Fox", "fox", "FOX"])
-def test_an_agent_that_stands_twice_is_an_error_in_any_letter_case(second: str) -> None:
-    agents = [{"name": name, "port": 1, "health_port": 2} for name in ("Fox", "Hen", second)]
-    with pytest.raises(ValidationError, match=rf"x-agents names .*{second}.* more than once") as refused:
-        Service.model_validate({"image": "a", "x-agents": agents})
-    assert "Hen" not in refused.value.errors()[0]["msg"]

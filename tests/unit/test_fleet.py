@@ -8,15 +8,18 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from cascade.model.compose import HealthTiming
 from cascade.model.fleet import Fleet, FleetSettings, Overlay, SwarmPool, assemble
 from cascade.model.host import Host, constraint_fault
 from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles
+from cascade.model.workload import workloads_of
 
 IMAGE = f"alpha/image@sha256:{'0' * 64}"
 ONE = {"swarm_role": "manager", "node_labels": {"system": "one"}}
 TWO = {"swarm_role": "worker", "node_labels": {"system": "two"}}
 FOX = {"name": "Fox", "port": 7000, "health_port": 8000}
+NAME_RULE = "is not up to 63 letters, digits, - and _ that end in a letter or digit"
 
 
 def host(name: str, **keys: Any) -> Host:
@@ -154,8 +157,38 @@ PINNED = "placement: {constraints: [node.labels.system == one]}"
         (
             alpha("{deploy: {resources: {limits: {cpus: 1}}}}", agents=[{**FOX, "cpus": 2}]),
             "alpha.yaml",
-            "services",
+            "services.alpha.deploy.resources",
             "the agents' cpus sum up to 2, which leaves nothing of the group's 1",
+        ),
+        (
+            alpha("{deploy: {resources: {reservations: {cpus: 2}, limits: {cpus: 1}}}}", agents=[]),
+            "alpha.yaml",
+            "services.alpha.deploy.resources",
+            "the reservations give alpha more than their limits allow",
+        ),
+        (
+            alpha("{ports: ['80:7000']}", agents=[FOX, {**FOX, "name": "Hen"}]),
+            "alpha.yaml",
+            "services.alpha.ports",
+            "Fox, Hen listen on 7000",
+        ),
+        (
+            alpha("{ports: ['80:7000', '80:7000']}"),
+            "alpha.yaml",
+            "services.alpha.ports[1]",
+            "alpha of alpha publishes 80/tcp too",
+        ),
+        (
+            alpha("{}", agents=[{**FOX, "name": "A" * 58}]),
+            "alpha.yaml",
+            f"services.{'A' * 58}",
+            f"the name alpha_{'a' * 58} {NAME_RULE}",
+        ),
+        (
+            alpha("{}", agents=[{**FOX, "name": "Fox-"}]),
+            "alpha.yaml",
+            "services.Fox-",
+            f"the name alpha_fox- {NAME_RULE}",
         ),
         (
             alpha("{devices: [/dev/snd]}"),
@@ -199,11 +232,56 @@ def test_what_fits_together_is_a_fleet(changes: dict[str, Any]) -> None:
     assert [workload.group for workload in small(**changes).workloads["alpha"]] == ["alpha"]
 
 
-def test_all_problems_of_order_and_hosts_come_in_one_report() -> None:
+HOST_PORT = "ports: [{target: 7000, published: 80, mode: host}]"
+ON_TWO = "deploy: {placement: {constraints: [node.hostname == two]}}"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "free"),
+    [
+        ("ports: ['80:7000']", "ports: ['81:7000', '80:7000/udp']", True),
+        ("ports: ['80:7000']", "ports: ['80:7000']", False),
+        ("ports: ['80:7000']", f"{HOST_PORT}, {ON_TWO}", False),
+        (f"{HOST_PORT}, deploy: {{{PINNED}}}", f"{HOST_PORT}, {ON_TWO}", True),
+        (f"{HOST_PORT}, deploy: {{{PINNED}}}", HOST_PORT, False),
+        (
+            f"ports: ['80:7000'], devices: [/dev/a], deploy: {{{PINNED}}}",
+            f"ports: ['80:7000'], shm_size: 1G, {ON_TWO}",
+            True,
+        ),
+        (f"ports: ['80:7000'], devices: [/dev/a], deploy: {{{PINNED}}}", "ports: ['80:7000']", False),
+    ],
+)
+def test_a_port_is_published_once(one: str, two: str, free: bool) -> None:
+    changes = {
+        "phases": [["alpha", "beta"]],
+        "groups": [group("alpha", f"{{{one}}}"), group("beta", f"{{{two}}}")],
+    }
+    if free:
+        assert small(**changes)
+    else:
+        reason = "alpha of alpha publishes 80/tcp too"
+        assert problems(**changes) == [("beta.yaml", "services.beta.ports[0]", reason)]
+
+
+def test_a_name_of_63_letters_is_not_too_long() -> None:
+    (workload,) = small(**alpha("{}", agents=[{**FOX, "name": "A" * 57}])).workloads["alpha"]
+    assert len(workload.name) == 63
+
+
+@pytest.mark.parametrize("name", ["a.b", "a b", "a-", "; touch x"])
+def test_a_service_without_agents_has_a_name_that_swarm_takes(name: str) -> None:
+    odd = GroupFile.model_validate({"name": "alpha", "services": {name: {"image": "alpha/image"}}})
+    ((file, path, reason),) = problems(groups=[odd])
+    assert (file, path) == ("alpha.yaml", f"services.{name}")
+    assert NAME_RULE in reason
+
+
+def test_all_problems_of_order_hosts_and_groups_come_in_one_report() -> None:
     found = problems(
         phases=[["alpha", "beta"], ["alpha"]],
         hosts={"one": ONE, "two": {**ONE, "swarm_address": "192.0.2.1"}},
-        groups=[group(), group("gamma")],
+        groups=[group(service="{ports: ['80:1']}"), group("gamma")],
     )
     assert [(path, reason.split()[0]) for _, path, reason in found] == [
         ("phases", "alpha"),
@@ -211,6 +289,7 @@ def test_all_problems_of_order_and_hosts_come_in_one_report() -> None:
         ("phases", "the"),
         ("swarm_role", "exactly"),
         ("swarm_address", "192.0.2.1"),
+        ("services.alpha.ports", "no"),
     ]
 
 
@@ -229,14 +308,14 @@ def test_all_problems_of_all_groups_come_in_one_report() -> None:
     )
     assert [(file, path) for file, path, _ in found] == [
         ("alpha.yaml", "services.alpha.image"),
-        ("alpha.yaml", "services.alpha.deploy.placement.constraints"),
-        ("alpha.yaml", "services.alpha.deploy.placement.constraints"),
         ("alpha.yaml", "services.alpha.ports"),
         ("alpha.yaml", "services.alpha.ports"),
+        ("alpha.yaml", "services.alpha.deploy.placement.constraints"),
+        ("alpha.yaml", "services.alpha.deploy.placement.constraints"),
         ("alpha.yaml", "networks.outer"),
         ("alpha.yaml", "networks.upper"),
         ("beta.yaml", "services.Fox"),
-        ("gamma.yaml", "services"),
+        ("gamma.yaml", "services.gamma.deploy.resources"),
     ]
 
 
@@ -270,6 +349,10 @@ def test_images_are_pinned_to_exact_content(archive: Callable[..., Path]) -> Non
         ([], ["one", "two"]),
         (["node.labels.system == one"], ["one"]),
         (["node.labels.system==one"], ["one"]),
+        (["node.labels.system == ONE"], ["one"]),
+        (["node.labels.system != One"], ["two"]),
+        (["node.role == Manager"], ["one"]),
+        (["node.labels.System == one"], []),
         ([" node.labels.system  ==  one "], ["one"]),
         (["node.labels.system != one"], ["two"]),
         (["node.labels.gpu != none"], ["one", "two"]),
@@ -280,8 +363,10 @@ def test_images_are_pinned_to_exact_content(archive: Callable[..., Path]) -> Non
     ],
 )
 def test_a_host_is_eligible_that_meets_every_constraint(constraints: list[str], eligible: list[str]) -> None:
-    fleet = small(**alpha(f"{{deploy: {{placement: {{constraints: {constraints}}}}}}}"))
-    (workload,) = fleet.workloads["alpha"]
+    fleet = small()
+    (workload,) = workloads_of(
+        group("alpha", f"{{deploy: {{placement: {{constraints: {constraints}}}}}}}"), HealthTiming()
+    )
     assert [host.name for host in fleet.eligible(workload)] == eligible
 
 
@@ -301,6 +386,9 @@ def test_a_host_is_eligible_that_meets_every_constraint(constraints: list[str], 
         "node.id == abc",
         "node.platform.os == linux",
         "role == manager",
+        "node.labels.a == ä",
+        "node.labels.a == b;c",
+        "node.labels.a == ==b",
     ],
 )
 def test_a_constraint_that_cannot_be_honoured_has_a_fault(constraint: str) -> None:

@@ -127,6 +127,23 @@ def test_a_key_that_stands_twice_is_an_error(refuse: Refuse, text: str, key: str
     assert "line" in reason
 
 
+def test_an_anchor_that_overrides_what_it_merges_says_nothing_twice_wherever_it_is_used(read: Read) -> None:
+    group = read(
+        """\
+        x-first: &first {A: "1"}
+        x-deep: {within: {another: {map: &second {<<: *first, A: "2"}}}}
+        name: alpha
+        services:
+          alpha:
+            image: alpha/image
+            environment: {<<: *second, B: "3"}
+            labels: *second
+        """
+    )
+    assert group.services["alpha"].environment == {"A": "2", "B": "3"}
+    assert group.services["alpha"].labels == {"A": "2"}
+
+
 def test_the_same_key_in_two_maps_is_none(read: Read) -> None:
     group = read("name: a\nservices: {a: {image: i, environment: {A: 1}, labels: {A: 1}}}\n")
     assert group.services["a"].environment == group.services["a"].labels
@@ -146,6 +163,18 @@ def test_the_same_key_in_two_maps_is_none(read: Read) -> None:
         ("a: *gone\n", "undefined alias 'gone'"),
         ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
         ("a: !secret x\n", "could not determine a constructor"),
+        ("a: 2026-13-45\n", "'2026-13-45' is no timestamp"),
+        ("a: !!timestamp soon\n", "'soon' is no timestamp"),
+        ("a: !!int abc\n", "'abc' is no int"),
+        ("a: !!int ''\n", "'' is no int"),
+        ("a: !!float x\n", "'x' is no float"),
+        ("a: !!bool maybe\n", "'maybe' is no bool"),
+        ("a: !!binary ä\n", "failed to convert base64 data into ascii"),
+        ("{a: b}: c\n", "found unhashable key"),
+        ("a: {[b]: c}\n", "found unhashable key"),
+        ("a: {<<: b}\n", "expected a mapping or list of mappings for merging"),
+        (f"a: {'[' * 2000}\n", "nested too deeply, or within itself"),
+        ("name: a\nservices: &s {a: *s}\n", "nested too deeply, or within itself"),
     ],
 )
 def test_what_is_no_compose_file_is_an_error(refuse: Refuse, text: str, reason: str) -> None:
@@ -169,11 +198,32 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("services: {}\n", [("name", "Field required")]),
+        ("services: {a: {image: i}}\n", [("name", "Field required")]),
+        ("name: a\nservices: {}\n", [("services", "there is no service")]),
+        (
+            "name: a\nservices: {b: {image: i, x-agents: [{name: A, port: 1, health_port: 2}]}}\n",
+            [("services.b", "a service with x-agents must have the name of its group, a")],
+        ),
+        (
+            "name: a\nservices: {b: {image: i}, a: {image: i, x-agents: [{name: A, port: 1, health_port: 2}]}}",
+            [("services.a", "a service with x-agents must be the only one of its file")],
+        ),
+        (
+            "name: a\nservices: {a: {image: i, agents: [{name: A}]}}\n",
+            [("services.a.agents", "unknown key: write it as x-agents")],
+        ),
+        (
+            "name: a\nservices: {a: {image: i, networks: [{b: c}]}}\n",
+            [("services.a.networks", "{'b': 'c'} is no name of a network")],
+        ),
+        (
+            "name: a\nservices: {a: {image: i, environment: ['A=1', 'A=2'], labels: {'': x}}}\n",
+            [("services.a.environment", "A stands twice"), ("services.a.labels.", "at least 1 character")],
+        ),
         ("name: alpha\n", [("services", "Field required")]),
-        ("name: Alpha\nservices: {}\n", [("name", "String should match pattern")]),
-        ("name: '; touch x'\nservices: {}\n", [("name", "String should match pattern")]),
-        ("name: -alpha\nservices: {}\n", [("name", "String should match pattern")]),
+        ("name: Alpha\nservices: {a: {image: i}}\n", [("name", "String should match pattern")]),
+        ("name: '; touch x'\nservices: {a: {image: i}}\n", [("name", "String should match pattern")]),
+        ("name: -alpha\nservices: {a: {image: i}}\n", [("name", "String should match pattern")]),
         ("name: alpha\nservices: [a]\n", [("services", "valid dictionary")]),
         ("name: alpha\nservices: {alpha: }\n", [("services.alpha", "valid dictionary")]),
         ("name: alpha\nservices: {alpha: {}}\n", [("services.alpha.image", "Field required")]),
@@ -221,24 +271,102 @@ def test_every_problem_of_a_file_names_its_place(
 
 
 @pytest.mark.parametrize(
-    ("used", "reason"),
+    ("used", "problems"),
     [
-        ("networks: [inner]", "services.a uses the network inner, which networks: does not declare"),
-        ("networks: {inner: , outer: }", "services.a uses the network inner, outer, which networks:"),
-        ("volumes: ['data:/data']", "services.a uses the volume data, which volumes: does not declare"),
+        ("networks: [inner]", [("networks", "inner")]),
+        ("networks: {outer: , inner: }", [("networks", "inner"), ("networks", "outer")]),
+        ("volumes: ['data:/data', 'b:/b']", [("volumes", "b"), ("volumes", "data")]),
         (
-            "x-agents: [{name: A, port: 1, health_port: 2, networks: [inner]}]",
-            "services.a uses the network inner, which networks: does not declare",
-        ),
-        (
-            "x-agents: [{name: A, port: 1, health_port: 2, volumes: ['data:/data']}]",
-            "services.a uses the volume data, which volumes: does not declare",
+            "x-agents: [{name: A, port: 1, health_port: 2, networks: [inner], volumes: ['data:/data']}]",
+            [("x-agents[0].networks", "inner"), ("x-agents[0].volumes", "data")],
         ),
     ],
 )
-def test_a_name_that_is_used_but_not_declared_is_an_error(refuse: Refuse, used: str, reason: str) -> None:
-    ((_, found),) = refuse(f"name: a\nservices:\n  a:\n    image: i\n    {used}\n")
-    assert reason in found
+def test_every_name_that_is_used_but_not_declared_is_an_error(
+    refuse: Refuse, used: str, problems: list[tuple[str, str]]
+) -> None:
+    assert refuse(f"name: a\nservices:\n  a:\n    image: i\n    {used}\n") == [
+        (f"services.a.{path}", f"{name} is not declared under {path.rpartition('.')[2]}:")
+        for path, name in problems
+    ]
+
+
+def test_all_that_does_not_fit_together_in_a_file_comes_in_one_report(refuse: Refuse) -> None:
+    agent = "port: 1, health_port: 2"
+    found = refuse(
+        f"""\
+        name: a
+        services:
+          a:
+            image: i
+            command: echo $HOME
+            networks: [inner]
+            tmpfs: [/run]
+            volumes: ['/srv:/srv', '/opt:/srv/']
+            x-agents:
+              - {{name: FooBar, {agent}, depends_on: [Gone], volumes: ['/run:/run']}}
+              - {{name: Foo_Bar, {agent}, depends_on: [Foo_Bar]}}
+              - {{name: Foobar, {agent}}}
+        """
+    )
+    assert found[0][0] == "services.a.command"
+    assert sorted(found[1:]) == [
+        ("services", "FooBar, Foo_Bar would have the same name"),
+        ("services", "FooBar, Foobar would have the same name"),
+        ("services.a.networks", "inner is not declared under networks:"),
+        ("services.a.volumes", "more than one thing is mounted on /srv"),
+        ("services.a.x-agents", "cycle in the start order: Foo_Bar → Foo_Bar"),
+        ("services.a.x-agents[0].depends_on", "the group has no agent Gone"),
+        ("services.a.x-agents[0].volumes", "more than one thing is mounted on /run"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "same"),
+    [
+        (["Fox", "Hen", "Fox"], "Fox, Fox"),
+        (["Fox", "Hen", "fox"], "Fox, fox"),
+        (["web_server", "web-server"], "web_server, web-server"),
+        (["WebServer", "web_server"], "WebServer, web_server"),
+        (["WebServer", "Webserver"], "WebServer, Webserver"),
+    ],
+)
+def test_names_that_are_one_in_the_swarm_or_on_the_network_are_an_error(
+    refuse: Refuse, names: list[str], same: str
+) -> None:
+    agents = ", ".join(f"{{name: {name}, port: 1, health_port: 2}}" for name in names)
+    found = refuse(f"name: a\nservices: {{a: {{image: i, x-agents: [{agents}]}}}}\n")
+    assert found == [("services", f"{same} would have the same name")]
+
+
+def test_services_without_agents_may_be_several_with_names_of_their_own(read: Read, refuse: Refuse) -> None:
+    assert list(read("name: a\nservices: {web: {image: i}, db: {image: i}}\n").services) == ["web", "db"]
+    found = refuse("name: a\nservices: {web-db: {image: i}, web_db: {image: i}}\n")
+    assert found == [("services", "web-db, web_db would have the same name")]
+
+
+@pytest.mark.parametrize("text", ["${A}", "$A", "$_a", "x${A:-b}", "$$$A", "a $$ ${B}"])
+def test_a_variable_is_an_error_because_none_is_put_in(refuse: Refuse, text: str) -> None:
+    ((path, reason),) = refuse(
+        f"name: a\nservices: {{a: {{image: i, environment: {{B: '1'}}, command: [run, '{text}']}}}}\n"
+    )
+    assert path == "services.a.command[1]"
+    assert reason == f"{text!r} names a variable, and Cascade puts none in: write $$ for a plain $"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("$$A", "$A"), ("$${A}", "${A}"), ("$$$$", "$$"), ("a$", "a$"), ("$1", "$1"), ("$(id)", "$(id)")],
+)
+def test_two_dollars_are_a_plain_one(read: Read, written: str, meant: str) -> None:
+    group = read(
+        f"name: a\nservices: {{a: {{image: i, environment: ['A={written}'], labels: {{B: '{written}'}}}}}}\n"
+    )
+    assert (group.services["a"].environment, group.services["a"].labels) == ({"A": meant}, {"B": meant})
+
+
+def test_a_fragment_that_nothing_uses_may_hold_anything(read: Read) -> None:
+    assert read("x-a: {b: '${C}'}\nname: a\nservices: {a: {image: i}}\n").name == "a"
 
 
 def test_a_folder_of_the_host_needs_no_declaration(read: Read) -> None:
@@ -297,9 +425,12 @@ def test_a_folder_that_is_not_there_is_an_error_too(tmp_path: Path) -> None:
 
 def test_the_group_files_of_a_folder_come_by_file_name(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
-        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nservices: {{}}\n")
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nservices: {{{name}: {{image: i}}}}\n")
+    (tmp_path / "d.yml").write_text("name: d\nservices: {d: {image: i}}\n")
     (tmp_path / "README.md").write_text("not a group file")
-    assert [group.name for group in load_group_files(tmp_path)] == ["a", "b", "c"]
+    groups = load_group_files(tmp_path)
+    assert [group.name for group in groups] == ["a", "b", "c", "d"]
+    assert [Path(group.file).name for group in groups] == ["a.yaml", "b.yaml", "c.yaml", "d.yml"]
 
 
 def test_the_mistakes_of_several_files_come_in_one_report(tmp_path: Path) -> None:
@@ -308,7 +439,7 @@ def test_the_mistakes_of_several_files_come_in_one_report(tmp_path: Path) -> Non
     (tmp_path / "c.yaml").write_text("name: c\nservices: {c: {}}\nversion: 3\n")
     (tmp_path / "d.yaml").write_bytes(b"\xff\xfe\xff")
     (tmp_path / "e.yaml").write_text("name: e\nservices: {e: {image: i}}\n")
-    (tmp_path / "f.yaml").mkdir()
+    (tmp_path / "f.yml").mkdir()
     with pytest.raises(InvalidFiles) as invalid:
         load_group_files(tmp_path)
     found = [(Path(problem.file).name, problem.path) for problem in invalid.value.problems]
@@ -318,14 +449,14 @@ def test_the_mistakes_of_several_files_come_in_one_report(tmp_path: Path) -> Non
         ("c.yaml", "services.c.image"),
         ("c.yaml", "version"),
         ("d.yaml", ""),
-        ("f.yaml", ""),
+        ("f.yml", ""),
     ]
     assert str(invalid.value).splitlines() == [str(problem) for problem in invalid.value.problems]
 
 
 def test_a_group_that_stands_in_two_files_is_an_error(tmp_path: Path) -> None:
     for file in ("one", "two"):
-        (tmp_path / f"{file}.yaml").write_text("name: alpha\nservices: {}\n")
+        (tmp_path / f"{file}.yaml").write_text("name: alpha\nservices: {alpha: {image: i}}\n")
     with pytest.raises(InvalidFiles) as invalid:
         load_group_files(tmp_path)
     expected = Problem(str(tmp_path / "two.yaml"), "name", "another file has the group alpha too")

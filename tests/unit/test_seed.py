@@ -10,7 +10,6 @@ import pytest
 from cascade.model.agent import Agent
 from cascade.model.compose import Resources
 from cascade.model.fleet import Fleet
-from cascade.model.quantities import nano_cpus
 from cascade.model.workload import Workload
 
 GIB = 2**30
@@ -213,7 +212,7 @@ def test_the_shares_of_the_agents_reserve_what_the_groups_do(
         for workload in everything(home_fleet)
         if [eligible.name for eligible in home_fleet.eligible(workload)] == [host]
     ]
-    in_cpus = sum(nano_cpus(share.cpu_reservation) * n for share, n in placed if share.cpu_reservation)
+    in_cpus = sum((share.cpu_reservation or 0) * n for share, n in placed)
     in_bytes = sum((share.memory_reservation or 0) * replicas for share, replicas in placed)
     assert 0 <= cpus * 10**9 - in_cpus <= 114
     assert 0 <= memory * GIB - in_bytes <= 114

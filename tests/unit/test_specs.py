@@ -340,9 +340,13 @@ def test_an_endpoint_is_dnsrr_unless_a_port_can_be_published(
     assert found == endpoint
 
 
-def test_a_port_of_the_host_needs_no_ipvs(spec: Callable[..., Any]) -> None:
-    port = "{ports: [{target: 1000, published: 80, mode: host}]}"
-    assert spec(port, absent=["ipvs"])["EndpointSpec"]["Ports"] == spec(port)["EndpointSpec"]["Ports"]
+def test_a_port_of_the_host_needs_neither_ipvs_nor_a_virtual_ip(spec: Callable[..., Any]) -> None:
+    port = "{target: 1000, published: 80, mode: host}"
+    for absent in ([], ["ipvs"]):
+        endpoint = spec(f"{{ports: [{port}]}}", absent=absent)["EndpointSpec"]
+        assert (endpoint["Mode"], [port["PublishMode"] for port in endpoint["Ports"]]) == ("dnsrr", ["host"])
+    assert spec(f"{{ports: [{port}, '81:1000']}}")["EndpointSpec"]["Mode"] == "vip"
+    assert spec(f"{{ports: [{port}, '81:1000']}}", absent=["ipvs"])["EndpointSpec"]["Mode"] == "dnsrr"
 
 
 def test_a_port_belongs_to_the_agent_that_listens_on_it(alpha: Alpha) -> None:
@@ -407,6 +411,8 @@ def test_only_the_realtime_agent_of_the_seed_has_the_limit(home_fleet: Fleet, la
         (["SYS_NICE"], ["CAP_SYS_NICE"]),
         (["CAP_SYS_NICE"], ["CAP_SYS_NICE"]),
         (["ALL"], ["ALL"]),
+        (["all", "cap_chown"], ["ALL", "CAP_CHOWN"]),
+        (["SYS_NICE", "sys_nice", "CAP_SYS_NICE"], ["CAP_SYS_NICE"]),
         (["SYS_NICE", "CAP_CHOWN"], ["CAP_CHOWN", "CAP_SYS_NICE"]),
         ([], []),
     ],
@@ -480,7 +486,7 @@ def test_the_lab_scales_reservations_and_nothing_else(home_fleet: Fleet, lab_fle
 
 def test_mounts_name_volumes_as_they_are_on_the_host(container: Callable[..., Any]) -> None:
     found = container(
-        "{volumes: ['data:/data', '/srv:/srv:ro'], tmpfs: [/run]}",
+        "{volumes: ['data:/data', '/srv:/srv:ro'], tmpfs: [/run, '/tmp:size=64M,mode=1770']}",
         "[{name: Fox, volumes: ['shared:/common']}]",
     )
     assert found["Mounts"] == [
@@ -488,6 +494,7 @@ def test_mounts_name_volumes_as_they_are_on_the_host(container: Callable[..., An
         {"Type": "bind", "Source": "/srv", "Target": "/srv", "ReadOnly": True},
         {"Type": "volume", "Source": "common", "Target": "/common", "ReadOnly": False},
         {"Type": "tmpfs", "Target": "/run"},
+        {"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"SizeBytes": 64 * 2**20, "Mode": 0o1770}},
     ]
 
 
@@ -598,6 +605,32 @@ def test_a_service_without_agents_has_only_the_check_it_declares(container: Call
         "CMD-SHELL",
         "exit 0",
     ]
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("500ms", 1), ("1500ms", 2), ("3s", 3), ("0s", 0)])
+def test_a_host_container_has_whole_seconds_to_stop_and_never_less(
+    body: Callable[..., Any], written: str, seconds: int
+) -> None:
+    assert body(f"{{devices: [/dev/snd], stop_grace_period: {written}}}")["StopTimeout"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("service", "agents", "checked"),
+    [
+        ("{}", "[{name: Fox}]", True),
+        ("{}", "[]", False),
+        ("{healthcheck: {test: [NONE]}}", "[]", False),
+        ("{healthcheck: {test: [NONE]}}", "[{name: Fox}]", False),
+        ("{healthcheck: {test: [NONE]}}", "[{name: Fox, health_check: {test: 'true'}}]", True),
+    ],
+)
+def test_a_workload_is_checked_unless_its_check_is_none(
+    alpha: Alpha, service: str, agents: str, checked: bool
+) -> None:
+    (found,), fleet = alpha(service, agents)
+    assert found.checked is checked
+    check = service_spec(found, fleet)["TaskTemplate"]["ContainerSpec"]["Healthcheck"]
+    assert checked or check is None or check["Test"] == ["NONE"]
 
 
 def test_labels_of_the_owner_are_kept_and_cannot_claim_to_be_ours(spec: Callable[..., Any]) -> None:

@@ -1,18 +1,15 @@
 """The order inside a group."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-import yaml
 
-from cascade.model.fleet import Fleet, FleetSettings, assemble
+from cascade.model.fleet import Fleet
 from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles
-from cascade.model.workload import Workload
-from cascade.planning.waves import rollout_order, waves
+from cascade.planning.waves import rollout_order
 
-Workloads = Callable[..., dict[str, Workload]]
+Groups = Callable[..., GroupFile]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +35,8 @@ Workloads = Callable[..., dict[str, Workload]]
         ("[{name: A, startup_order: 2, depends_on: [B]}, {name: B, startup_order: 1}]", "B | A"),
     ],
 )
-def test_agents_start_in_waves(workloads: Workloads, agents: str, expected: str) -> None:
-    found = waves(workloads("{}", agents).values())
-    assert " | ".join(" ".join(wave) for wave in found) == expected
+def test_agents_start_in_waves(group_of: Groups, agents: str, expected: str) -> None:
+    assert " | ".join(" ".join(wave) for wave in group_of("{}", agents).waves) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,26 +52,40 @@ def test_agents_start_in_waves(workloads: Workloads, agents: str, expected: str)
         ("[{name: A, startup_order: 1, depends_on: [B]}, {name: B}]", {"A", "B"}),
     ],
 )
-def test_a_cycle_is_an_error_that_names_it(workloads: Workloads, agents: str, cycle: set[str]) -> None:
-    with pytest.raises(ValueError, match="cycle in the start order: ") as error:
-        waves(workloads("{}", agents).values())
-    names = str(error.value).partition(": ")[2].split(" → ")
+def test_a_cycle_is_an_error_that_names_it(group_of: Groups, agents: str, cycle: set[str]) -> None:
+    with pytest.raises(InvalidFiles) as invalid:
+        group_of("{}", agents)
+    (problem,) = invalid.value.problems
+    assert problem.path == "services.alpha.x-agents"
+    start, _, chain = problem.reason.partition(": ")
+    assert start == "cycle in the start order"
+    names = chain.split(" → ")
     assert set(names) == cycle
     assert names[0] == names[-1]
     assert len(names) == len(cycle) + 1
 
 
-def test_a_cycle_is_named_in_the_order_of_dependence(workloads: Workloads) -> None:
+def test_a_cycle_is_named_in_the_order_of_dependence(group_of: Groups) -> None:
     agents = "[{name: A, depends_on: [B]}, {name: B, depends_on: [C]}, {name: C, depends_on: [A]}]"
-    with pytest.raises(ValueError, match="cycle") as error:
-        waves(workloads("{}", agents).values())
-    assert str(error.value).partition(": ")[2] in {"A → B → C → A", "B → C → A → B", "C → A → B → C"}
+    with pytest.raises(InvalidFiles, match=r"A → B → C → A|B → C → A → B|C → A → B → C"):
+        group_of("{}", agents)
 
 
-def test_a_dependency_that_the_group_does_not_have_is_an_error(workloads: Workloads) -> None:
-    agents = workloads("{}", "[{name: A, depends_on: [Z, B, Y]}, {name: B}]").values()
-    with pytest.raises(ValueError, match=r"^A depends on Y, Z, which the group does not have$"):
-        waves(agents)
+def test_every_dependency_that_the_group_does_not_have_is_named_and_so_is_a_cycle(group_of: Groups) -> None:
+    with pytest.raises(InvalidFiles) as invalid:
+        group_of("{}", "[{name: A, depends_on: [Z, B, Y]}, {name: B, depends_on: [A, X]}]")
+    found = [(problem.path, problem.reason) for problem in invalid.value.problems]
+    assert found[:3] == [
+        ("services.alpha.x-agents[0].depends_on", "the group has no agent Y"),
+        ("services.alpha.x-agents[0].depends_on", "the group has no agent Z"),
+        ("services.alpha.x-agents[1].depends_on", "the group has no agent X"),
+    ]
+    assert [reason.split()[0] for _, reason in found[3:]] == ["cycle"]
+
+
+def test_services_without_agents_start_together(group_of: Groups) -> None:
+    services = {"web": {"image": "i"}, "db": {"image": "i"}}
+    assert group_of(services=services).waves == (("web", "db"),)
 
 
 def test_every_wave_of_the_seed_in_its_order(home_fleet: Fleet) -> None:
@@ -110,29 +120,3 @@ def test_waves_are_numbered_and_keep_to_their_group(home_fleet: Fleet) -> None:
     order = rollout_order(home_fleet)
     assert [str(wave) for wave in order[:4]] == [f"cascade-core wave {number}/4" for number in (1, 2, 3, 4)]
     assert all(workload.group == wave.group for wave in order for workload in wave.workloads)
-
-
-def test_the_mistakes_of_every_group_come_in_one_report(home_fleet: Fleet) -> None:
-    agents = {
-        "alpha": "[{name: A, port: 1, health_port: 2, depends_on: [A]}]",
-        "beta": "[{name: B, port: 1, health_port: 2}]",
-        "gamma": "[{name: C, port: 1, health_port: 2, depends_on: [Z]}]",
-    }
-    fleet = assemble(
-        _settings(home_fleet, agents), home_fleet.hosts, {n: _group(n, a) for n, a in agents.items()}
-    )
-    with pytest.raises(InvalidFiles) as invalid:
-        rollout_order(fleet)
-    assert [str(problem) for problem in invalid.value.problems] == [
-        "alpha.yaml: services: cycle in the start order: A → A",
-        "gamma.yaml: services: C depends on Z, which the group does not have",
-    ]
-
-
-def _settings(fleet: Fleet, groups: dict[str, Any]) -> FleetSettings:
-    return fleet.settings.model_copy(update={"phases": (tuple(groups),)})
-
-
-def _group(name: str, agents: str) -> GroupFile:
-    service = {"image": "cascade/core", "x-agents": yaml.safe_load(agents)}
-    return GroupFile.model_validate({"name": name, "services": {name: service}})
