@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
             [("services.b", "a service with x-agents must have the name of its group, a")],
         ),
         (
-            "name: a\nservices: {b: {image: i}, a: {image: i, x-agents: [{name: A, port: 1, health_port: 2}]}}",
+            "name: a\nservices:\n  b: {image: i}\n  a: {image: i, x-agents: [{name: A, port: 1, health_port: 2}]}",
             [("services.a", "a service with x-agents must be the only one of its file")],
         ),
         (
