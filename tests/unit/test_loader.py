@@ -38,6 +38,8 @@ def refuse(read: Read, tmp_path: Path) -> Refuse:
     return refusing
 
 
+AGENT = "{name: A, port: 1, health_port: 2}"
+
 WHOLE = """\
 name: alpha
 services:
@@ -201,11 +203,11 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ("services: {a: {image: i}}\n", [("name", "Field required")]),
         ("name: a\nservices: {}\n", [("services", "there is no service")]),
         (
-            "name: a\nservices: {b: {image: i, x-agents: [{name: A, port: 1, health_port: 2}]}}\n",
+            f"name: a\nservices: {{b: {{image: i, x-agents: [{AGENT}]}}}}\n",
             [("services.b", "a service with x-agents must have the name of its group, a")],
         ),
         (
-            "name: a\nservices:\n  b: {image: i}\n  a: {image: i, x-agents: [{name: A, port: 1, health_port: 2}]}",
+            f"name: a\nservices: {{b: {{image: i}}, a: {{image: i, x-agents: [{AGENT}]}}}}\n",
             [("services.a", "a service with x-agents must be the only one of its file")],
         ),
         (
