@@ -10,16 +10,17 @@ import pytest
 from tests.lab.conftest import Checkout, of_agent, on_host
 
 REGISTRY = "127.0.0.1:5000"
-SETTINGS = (
-    r"version: 0.1\nhttp: {addr: \"127.0.0.1:5000\"}\nstorage: {filesystem: {rootdirectory: /tmp/registry}}\n"
-)
+SETTINGS = f"""version: 0.1
+http: {{addr: "{REGISTRY}"}}
+storage: {{filesystem: {{rootdirectory: /tmp/registry}}}}
+"""
 
 
 @pytest.fixture
 def pushed() -> Iterator[str]:
     """The stand-in in a registry on mainpc, by digest."""
     on_host("mainpc", "apt-get install -y -q docker-registry && systemctl stop docker-registry")
-    on_host("mainpc", f"printf %b '{SETTINGS}' > /tmp/registry.yml")
+    on_host("mainpc", f"printf %s '{SETTINGS}' > /tmp/registry.yml")
     on_host("mainpc", "systemd-run --unit=registry-of-test docker-registry serve /tmp/registry.yml")
     on_host("mainpc", f"curl -s --retry 20 --retry-connrefused --retry-delay 1 http://{REGISTRY}/v2/")
     image = on_host("mainpc", "docker images -q --no-trunc cascade/stand-in | head -n 1")
