@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from cascade.model.fleet import Fleet
 from cascade.model.image import ArchiveImage
 from tests.fleets import lab_fleet
+from tests.operations.engine import Engine
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -56,3 +58,11 @@ def fleet(image_id: str, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     with tarfile.open(archive, "w") as tar:
         tar.addfile(entry, io.BytesIO(manifest))
     return lab_fleet(ArchiveImage(path=archive))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A Docker engine of this test's own."""
+    engine = Engine(tmp_path)
+    yield engine
+    engine.close()

@@ -793,6 +793,13 @@ CONTAINER_CASES = (
         "cascade-internal",
         "Aliases",
     ),
+    Case(
+        "its engine lists its short ID among its names",
+        lambda snapshots: _at(
+            snapshots,
+            container(WAKE_WORD, "NetworkSettings", "Networks", "cascade-internal", "Aliases"),
+        ).append(_at(snapshots, container(WAKE_WORD, "Id"))[:12]),
+    ),
     container_case(
         "it hangs in no network",
         {},

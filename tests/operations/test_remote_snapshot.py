@@ -1,0 +1,414 @@
+"""What a host says of itself: the script as hosts run it, on this machine."""
+
+from __future__ import annotations
+
+import base64
+import grp
+import hashlib
+import json
+import os
+import pwd
+import socket
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.model.fleet import Fleet
+from cascade.planning.desired import DAEMON_SETTINGS, SYSCTL_FILE, Desired, desired
+from cascade.planning.plan import make_plan
+from cascade.planning.resource import Key, Kind
+from cascade.planning.waves import rollout_order
+from operations.snapshot import query_for
+from tests.operations.engine import Engine
+
+SCRIPT = Path(__file__).parents[2] / "operations" / "remote_snapshot.py"
+HOST = "here"
+
+Answers = dict[str, Any]
+Read = Callable[..., dict[str, Any]]
+
+
+def of(kind: Kind, name: str, host: str = HOST) -> Desired:
+    """Something to look for."""
+    return Desired("system", Key(host, kind, name), {})
+
+
+def run_script(query: dict[str, Any], dpkg_status: Path | None = None, **constants: Any) -> dict[str, Any]:
+    """What the script prints, run as a host runs it; constants of the script may be others."""
+    text = SCRIPT.read_text()
+    for name, value in constants.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{name} = "))
+        text = text.replace(f"\n{line}\n", f"\n{name} = {value!r}\n")
+    if dpkg_status:
+        assert text.count('"/var/lib/dpkg/status"') == 1
+        text = text.replace('"/var/lib/dpkg/status"', repr(str(dpkg_status)))
+    done = subprocess.run(
+        [sys.executable, "-IS", "-"],
+        input=f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{text}",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(zlib.decompress(base64.b64decode(done.stdout))))
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Reads things of this machine, as if it had no Docker."""
+
+    def read(*wanted: Desired, contents: tuple[str, ...] = (), **constants: Any) -> dict[str, Any]:
+        query = query_for(HOST, wanted, "cascade")
+        query["contents"] += contents
+        return run_script(query, **{"DAEMONS": (str(tmp_path / "no-dockerd"),), **constants})
+
+    return read
+
+
+def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet) -> None:
+    query = query_for("pc2", desired(fleet, rollout_order(fleet)), "cascade")
+    host = fleet.hosts["pc2"]
+    assert query == {
+        "packages": [*host.packages, "docker.io", "docker-cli"],
+        "sysctls": [*host.sysctls],
+        "files": [SYSCTL_FILE, DAEMON_SETTINGS],
+        "contents": [DAEMON_SETTINGS],
+        "units": ["docker.service"],
+        "label": "cascade.system=cascade",
+    }
+    assert query_for("elsewhere", (of("package", "curl"),), "cascade")["packages"] == []
+
+
+def test_what_is_absent_is_none(read: Read) -> None:
+    found = read(
+        of("package", "no-such-package"),
+        of("file", "/no/such/file"),
+        of("sysctl", "net.no.such_setting"),
+    )
+    assert found["packages"] == {"no-such-package": None}
+    assert found["files"]["/no/such/file"] is None
+    assert found["sysctls"] == {"net.no.such_setting": None}
+    assert found["units"] == {}
+    assert found["docker"] is None
+
+
+def test_the_host_says_its_name_and_size(read: Read) -> None:
+    host = read()["host"]
+    assert host["name"] == socket.gethostname()
+    assert host["cpus"] == os.cpu_count()
+    assert host["memory_bytes"] > 1 << 20
+
+
+@pytest.mark.skipif(not Path("/var/lib/dpkg/status").exists(), reason="no dpkg here")
+def test_an_installed_package_has_its_version(read: Read) -> None:
+    version = subprocess.run(
+        ["dpkg-query", "-f", "${Version}", "-W", "dpkg"], capture_output=True, text=True, check=True
+    ).stdout
+    assert read(of("package", "dpkg"))["packages"] == {"dpkg": version}
+
+
+DPKG_STATUS = """\
+Package: installed
+Status: install ok installed
+Version: 1:2.3-4
+
+Package: removed
+Status: deinstall ok config-files
+Version: 1.0
+Conffiles:
+ /etc/removed.conf 0123456789abcdef
+
+Package: broken
+Status: install ok half-configured
+Version: 1.0
+
+Package: held
+Status: hold ok installed
+Version: 2.0
+Description: a package
+ Package: curl
+"""
+
+
+def test_only_a_package_that_is_whole_is_installed(tmp_path: Path, read: Read) -> None:
+    database = tmp_path / "status"
+    database.write_text(DPKG_STATUS)
+    names = ("installed", "removed", "broken", "held", "curl")
+    assert read(*(of("package", name) for name in names), dpkg_status=database)["packages"] == {
+        "installed": "1:2.3-4",
+        "removed": None,
+        "broken": None,
+        "held": "2.0",
+        "curl": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["kernel.ostype", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"]
+)
+def test_a_kernel_setting_reads_as_words(name: str, read: Read) -> None:
+    path = Path("/proc/sys", *name.split("."))
+    assert read(of("sysctl", name))["sysctls"] == {name: " ".join(path.read_text().split())}
+
+
+@pytest.mark.parametrize("mode", ["644", "600", "4755"])
+def test_a_file_is_its_digest_its_mode_and_its_owners(mode: str, tmp_path: Path, read: Read) -> None:
+    file = tmp_path / "a file; with 'quotes'"
+    file.write_bytes(b"a\0\xff\n")
+    file.chmod(int(mode, 8))
+    assert read(of("file", str(file)))["files"][str(file)] == {
+        "sha256": hashlib.sha256(b"a\0\xff\n").hexdigest(),
+        "content": None,
+        "mode": mode,
+        "owner": pwd.getpwuid(os.geteuid()).pw_name,
+        "group": grp.getgrgid(file.stat().st_gid).gr_name,
+        "changed": file.stat().st_mtime,
+    }
+
+
+def test_only_the_content_that_was_asked_for_leaves_the_host(tmp_path: Path, read: Read) -> None:
+    asked, other = tmp_path / "asked", tmp_path / "other"
+    asked.write_text('{"debug": true}')
+    other.write_text("a planted secret")
+    found = read(of("file", str(asked)), of("file", str(other)), contents=(str(asked),))
+    assert found["files"][str(asked)]["content"] == '{"debug": true}'
+    assert "a planted secret" not in json.dumps(found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_an_owner_without_a_name_is_a_number(tmp_path: Path, read: Read) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    os.chown(file, 54321, 54322)
+    found = read(of("file", str(file)))["files"][str(file)]
+    assert (found["owner"], found["group"]) == ("54321", "54322")
+
+
+def test_what_cannot_be_read_says_why_and_leaves_the_rest_alone(tmp_path: Path, read: Read) -> None:
+    loop, binary, good = tmp_path / "loop", tmp_path / "binary", tmp_path / "good"
+    loop.symlink_to(loop)
+    binary.write_bytes(b"\xff")
+    good.write_text("good")
+    found = read(
+        *(of("file", str(path)) for path in (loop, tmp_path, binary, good)),
+        of("sysctl", "net.ipv4"),
+        contents=(str(binary),),
+    )
+    errors = {name: found["files"][str(name)]["error"] for name in (loop, tmp_path, binary)}
+    assert errors[loop].startswith("OSError: ")
+    assert errors[tmp_path].startswith("IsADirectoryError: ")
+    assert errors[binary].startswith("UnicodeDecodeError: ")
+    assert found["sysctls"]["net.ipv4"]["error"].startswith("IsADirectoryError: ")
+    assert found["files"][str(good)]["mode"]
+
+
+SHOWN = {
+    "enabled and active": ("loaded", "enabled", "active", True, True),
+    "enabled and stopped": ("loaded", "enabled", "inactive", True, False),
+    "enabled and failed": ("loaded", "enabled", "failed", True, False),
+    "starting": ("loaded", "enabled", "activating", True, True),
+    "stopping": ("loaded", "enabled", "deactivating", True, False),
+    "disabled and active": ("loaded", "disabled", "active", False, True),
+    "masked": ("masked", "masked", "inactive", False, False),
+    "static": ("loaded", "static", "inactive", True, False),
+    "enabled until the next boot": ("loaded", "enabled-runtime", "active", True, True),
+}
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts another systemctl first: a shell script."""
+
+    def install(script: str) -> None:
+        program = tmp_path / "bin" / "systemctl"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+    return install
+
+
+def test_units_are_read_by_one_call_in_the_order_asked(
+    read: Read, systemctl: Callable[[str], None], tmp_path: Path
+) -> None:
+    blocks = [
+        f"Id={name}\nLoadState={load}\nUnitFileState={file}\nActiveState={active}"
+        for name, (load, file, active, _, _) in SHOWN.items()
+    ]
+    blocks.insert(1, "Id=gone.service\nLoadState=not-found\nUnitFileState=\nActiveState=inactive")
+    (tmp_path / "shown").write_text("\n\n".join(blocks) + "\n")
+    systemctl(f"echo called >> {tmp_path}/calls; cat {tmp_path}/shown")
+    names = list(SHOWN)
+    names.insert(1, "gone.service")
+    units = read(*(of("unit", name) for name in names))["units"]
+    assert units.pop("gone.service") is None
+    assert {name: (unit["enabled"], unit["active"]) for name, unit in units.items()} == {
+        name: shown[3:] for name, shown in SHOWN.items()
+    }
+    assert units["masked"]["state"] == "masked masked inactive"
+    assert (tmp_path / "calls").read_text() == "called\n"
+
+
+ONE_UNIT = "echo Id=a; echo LoadState=loaded; echo UnitFileState=enabled; echo ActiveState=active"
+
+
+@pytest.mark.parametrize(
+    "script", [f"{ONE_UNIT}; echo; {ONE_UNIT}; exit 1", ONE_UNIT, "exit 0", "echo nothing of use"]
+)
+def test_units_that_cannot_be_read_are_an_error(
+    script: str, read: Read, systemctl: Callable[[str], None]
+) -> None:
+    systemctl(script)
+    assert set(read(of("unit", "a"), of("unit", "b"))["units"]) == {"error"}
+
+
+ID = "sha256:" + "1" * 64
+TASKS_FILTER = (
+    "%7B%22_up-to-date%22%3A%20%5B%22true%22%5D%2C%20%22desired-state%22%3A%20%5B%22running%22%5D%7D"
+)
+CONTAINERS = "/containers/json?all=1&filters=%7B%22label%22%3A%20%5B%22cascade.system%3Dcascade%22%5D%7D"
+WORKER: Answers = {
+    "/info": {"Swarm": {"NodeID": "n1", "ControlAvailable": False}},
+    "/images/json": [{"Id": ID, "RepoDigests": None, "Size": 1}],
+    "/version": {"ApiVersion": "1.45"},
+    "/volumes": {"Volumes": None},
+    CONTAINERS: [
+        {"Id": "c1", "Labels": {"cascade.system": "cascade"}},
+        {"Id": "c2", "Labels": {"com.docker.swarm.task.id": "t1"}},
+    ],
+    "/containers/c1/json": {"Id": "c1", "Name": "/alone", "Image": ID},
+    f"/images/{ID}/json": {"Id": ID, "Config": {"Env": ["PATH=/bin"]}},
+}
+MANAGER: Answers = WORKER | {
+    "/info": {"Swarm": {"NodeID": "n1", "ControlAvailable": True}},
+    "/swarm": {
+        "ID": "s1",
+        "DefaultAddrPool": ["10.201.0.0/16"],
+        "SubnetSize": 24,
+        "JoinTokens": {"Worker": "SWMTKN-planted", "Manager": "SWMTKN-planted"},
+    },
+    "/nodes": [{"ID": "n1"}],
+    "/networks": [{"Name": "bridge", "Scope": "local"}, {"Name": "ours", "Scope": "swarm"}],
+    "/services": [{"ID": "s1", "Spec": {"Name": "a"}}],
+    f"/tasks?filters={TASKS_FILTER}": [{"ID": "t1", "Slot": 1, "Spec": {"Env": ["PASSWORD=planted"]}}],
+}
+
+
+@pytest.fixture
+def read_engine(engine: Engine, tmp_path: Path) -> Read:
+    """Reads the engine on that socket; its process is this one."""
+    (tmp_path / "docker.pid").write_text(f"{os.getpid()}\n")
+
+    def read(**constants: Any) -> dict[str, Any]:
+        paths = {
+            "SOCKET": str(engine.path),
+            "PID_FILE": str(tmp_path / "docker.pid"),
+            "DAEMONS": (sys.executable,),
+        }
+        return dict(run_script(query_for(HOST, (), "cascade"), **(paths | constants))["docker"])
+
+    return read
+
+
+def test_a_worker_tells_what_its_engine_holds(engine: Engine, read_engine: Read, tmp_path: Path) -> None:
+    engine.answers = WORKER
+    assert read_engine() == {
+        "api": "1.45",
+        "started": (tmp_path / "docker.pid").stat().st_mtime,
+        "swarm": {"NodeID": "n1", "ControlAvailable": False},
+        "images": [{"Id": ID, "RepoDigests": []}],
+        "volumes": [],
+        "containers": [
+            {"container": WORKER["/containers/c1/json"], "image": {"Env": ["PATH=/bin"]}},
+        ],
+    }
+    assert len({call.path for call in engine.asked}) == len(engine.asked) == 7
+
+
+def test_a_manager_tells_the_swarm_too_without_its_secrets(engine: Engine, read_engine: Read) -> None:
+    engine.answers = MANAGER
+    found = read_engine()
+    assert found["cluster"] == {"ID": "s1", "DefaultAddrPool": ["10.201.0.0/16"], "SubnetSize": 24}
+    assert [network["Name"] for network in found["networks"]] == ["ours"]
+    assert (found["nodes"], found["services"]) == (MANAGER["/nodes"], MANAGER["/services"])
+    assert [task["ID"] for task in found["tasks"]] == ["t1"]
+    assert "planted" not in json.dumps(found)
+
+
+def test_a_container_that_went_while_it_was_asked_for_is_absent(engine: Engine, read_engine: Read) -> None:
+    engine.answers = {path: answer for path, answer in WORKER.items() if path != "/containers/c1/json"}
+    assert read_engine()["containers"] == []
+
+
+@pytest.mark.xfail(strict=True, reason="it is called absent, and making it again meets its name")
+def test_a_container_whose_image_was_removed_is_still_there(engine: Engine, read_engine: Read) -> None:
+    engine.answers = {path: answer for path, answer in WORKER.items() if path != f"/images/{ID}/json"}
+    found = read_engine()
+    assert "error" in found or found["containers"]
+
+
+REFUSAL = b'HTTP/1.0 500 Internal Server Error\r\n\r\n{"message": "disk is full"}'
+NO_ENGINE = {"refuses": REFUSAL, "talks nonsense": b"HTTP/1.0 200 OK\r\n\r\n<html>"}
+NO_HTTP = {"hangs up": b"", "speaks another protocol": b"SSH-2.0-OpenSSH_10.0\r\n"}
+
+
+@pytest.mark.parametrize("answer", NO_ENGINE.values(), ids=NO_ENGINE.keys())
+def test_an_engine_that_answers_badly_is_an_error_and_never_empty(
+    answer: bytes, engine: Engine, read_engine: Read
+) -> None:
+    engine.answers = WORKER | {"/volumes": answer}
+    assert set(read_engine()) == {"error"}
+
+
+def test_an_engines_own_reason_is_passed_on(engine: Engine, read_engine: Read) -> None:
+    engine.answers = WORKER | {"/volumes": REFUSAL}
+    assert read_engine()["error"] == ('ValueError: GET /volumes answered 500: {"message": "disk is full"}')
+
+
+@pytest.mark.xfail(strict=True, reason="IndexError is not caught: the whole host becomes unreadable")
+@pytest.mark.parametrize("answer", NO_HTTP.values(), ids=NO_HTTP.keys())
+def test_an_engine_that_speaks_no_http_is_an_error(answer: bytes, engine: Engine, read_engine: Read) -> None:
+    engine.answers = WORKER | {"/volumes": answer}
+    assert set(read_engine()) == {"error"}
+
+
+def test_an_engine_that_stays_silent_is_an_error(tmp_path: Path, read_engine: Read) -> None:
+    silent = tmp_path / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(silent))
+        listener.listen()
+        assert read_engine(SOCKET=str(silent), TIMEOUT_S=0.1)["error"].startswith("TimeoutError")
+
+
+def test_a_socket_that_refuses_is_an_error(tmp_path: Path, read_engine: Read) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "dead.sock"))
+    assert read_engine(SOCKET=str(tmp_path / "dead.sock"))["error"].startswith("ConnectionRefusedError")
+
+
+@pytest.mark.parametrize("process", ["4194305", None], ids=["gone", "never written"])
+def test_an_engine_without_its_process_is_stopped_and_not_spoken_to(
+    process: str | None, engine: Engine, read_engine: Read, tmp_path: Path
+) -> None:
+    engine.answers = WORKER
+    if process:
+        (tmp_path / "docker.pid").write_text(process)
+    else:
+        (tmp_path / "docker.pid").unlink()
+    assert read_engine() == {"stopped": True}
+    assert engine.asked == []
+
+
+def test_a_plan_can_be_made_of_what_this_machine_says(fleet: Fleet, bare: dict[str, Any], read: Read) -> None:
+    wanted = [
+        Desired(item.stage, Key(HOST, item.key.kind, item.key.name), item.fields)
+        for item in desired(fleet, rollout_order(fleet))
+        if item.key.host == "pc2" and item.key.kind != "unit"
+    ]
+    plan = make_plan(fleet, bare | {"pc2": read(*wanted)})
+    assert plan.unknown == ()
