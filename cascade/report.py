@@ -33,7 +33,7 @@ def _agent(status: AgentStatus) -> Document:
         "name": status.workload.agent,
         "workload": status.workload.kind,
         "nodes": list(status.nodes),
-        "desired": status.workload.replicas,
+        "desired": status.desired,
         "healthy": status.healthy,
     }
 

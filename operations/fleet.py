@@ -12,7 +12,6 @@ from cascade.model.fleet import Fleet, FleetSettings, assemble
 from cascade.model.host import Host
 from cascade.model.loader import load_group_files
 from cascade.model.strict import InvalidFiles, Problem, problems_of
-from cascade.planning.waves import rollout_order
 
 _PYINFRA = ("ssh_", "_")
 
@@ -41,9 +40,7 @@ def load_fleet(inventory: Inventory) -> Fleet:
         problems += invalid.problems
     if problems or settings is None:
         raise InvalidFiles(problems)
-    fleet = assemble(settings, hosts, groups)
-    rollout_order(fleet)
-    return fleet
+    return assemble(settings, hosts, groups)
 
 
 def _known(model: type[Host] | type[FleetSettings], values: dict[str, Any]) -> dict[str, Any]:

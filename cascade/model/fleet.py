@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network
 
@@ -54,6 +54,11 @@ class Fleet:
     settings: FleetSettings
     hosts: dict[str, Host]
     groups: dict[str, GroupFile]
+    scaled: Mapping[str, int] = field(default_factory=dict)
+
+    def replicas(self, workload: Workload) -> int:
+        """How many replicas are wanted: the file's, or those that somebody scaled to within `x-scale`."""
+        return self.scaled.get(workload.name, workload.replicas)
 
     @property
     def manager(self) -> Host:

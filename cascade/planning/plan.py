@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
@@ -21,6 +21,7 @@ class Gate:
     """The rollout goes on when every workload of the wave is healthy at its spec, and stays so."""
 
     wave: Wave
+    replicas: Mapping[str, int]
     hold_s: float
     deadline_s: float
 
@@ -49,11 +50,12 @@ class AgentStatus:
 
     workload: Workload
     nodes: tuple[str, ...]
+    desired: int
     healthy: int
 
     @property
     def up(self) -> bool:
-        return self.healthy >= self.workload.replicas
+        return self.healthy >= self.desired
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ def make_plan(fleet: Fleet, snapshots: Mapping[str, Snapshot]) -> Plan:
     wanted = desired(fleet, order)
     resources: Resources = {item.key: item.fields for item in wanted}
     observed = observe(fleet, snapshots, resources)
+    if scaled := _scaled(fleet, order, observed):
+        fleet = replace(fleet, scaled=scaled)
+        wanted = desired(fleet, order)
     changes = _changes(fleet, wanted, observed)
     agents = {status.workload.name: status for wave in order for status in _statuses(fleet, wave, observed)}
     return Plan(
@@ -113,10 +118,23 @@ def _changes(fleet: Fleet, wanted: Iterable[Desired], observed: Observed) -> dic
     return {key: {**stale, **complete}[key] for key in readable if key in complete or key in stale}
 
 
+def _scaled(fleet: Fleet, order: Iterable[Wave], observed: Observed) -> dict[str, int]:
+    """The services that somebody scaled within their range: their count is no drift."""
+    found = {}
+    for workload in (workload for wave in order for workload in wave.workloads):
+        spec = observed.resources.get(workload_key(fleet, workload), {})
+        count = spec.get("Mode", {}).get("Replicated", {}).get("Replicas", 0)
+        scale = workload.service.scale
+        if scale and spec and count != workload.replicas and scale.min <= count <= scale.max:
+            found[workload.name] = count
+    return found
+
+
 def _statuses(fleet: Fleet, wave: Wave, observed: Observed) -> Iterator[AgentStatus]:
     for workload in wave.workloads:
         key = workload_key(fleet, workload)
-        yield AgentStatus(workload, observed.placed.get(key, ()), observed.health.get(key, 0))
+        healthy = observed.health.get(key, 0)
+        yield AgentStatus(workload, observed.placed.get(key, ()), fleet.replicas(workload), healthy)
 
 
 def workload_key(fleet: Fleet, workload: Workload) -> Key:
@@ -193,7 +211,9 @@ def _rollout(
         if found or shaken or not all(agents[name].up for name in keys):
             hold_s = _hold_s(wave, shaken and not settled)
             settled = settled or shaken
-            yield Step(f"{wave}: gate", {fleet.manager.name: Gate(wave, hold_s, _deadline_s(wave))})
+            replicas = {workload.name: fleet.replicas(workload) for workload in wave.workloads}
+            gate = Gate(wave, replicas, hold_s, _deadline_s(wave))
+            yield Step(f"{wave}: gate", {fleet.manager.name: gate})
 
 
 SETTLE_S = 5.0
@@ -202,11 +222,11 @@ SCHEDULING_S = 60.0
 
 def _hold_s(wave: Wave, shaken: bool) -> float:
     """With a health check, running is healthy; without one a crash loop looks well for a while."""
-    return SETTLE_S if shaken or any(workload.health is None for workload in wave.workloads) else 0.0
+    return SETTLE_S if shaken or not all(workload.checked for workload in wave.workloads) else 0.0
 
 
 def _deadline_s(wave: Wave) -> float:
-    checks = [workload.health for workload in wave.workloads if workload.health]
+    checks = [workload.health for workload in wave.workloads if workload.health and workload.checked]
     longest = max(
         (check.start_period + check.retries * (check.interval + check.timeout) for check in checks),
         default=0.0,

@@ -62,7 +62,8 @@ def service_spec(workload: Workload, fleet: Fleet) -> Spec:
         },
         "EndpointSpec": _endpoint(published_ports(workload, hosts)),
     }
-    return {**spec, "Labels": _labels(workload, fleet, digest(spec))}
+    mode = {"Replicated": {"Replicas": fleet.replicas(workload)}}
+    return {**spec, "Mode": mode, "Labels": _labels(workload, fleet, digest(spec))}
 
 
 def _endpoint(ports: list[Spec]) -> Spec:

@@ -58,7 +58,7 @@ def _passed(watch: _Watch) -> bool:
     pending = {
         name: standing
         for name, standing in standings.items()
-        if standing.healthy < workloads[name].replicas and name not in watch.abandoned
+        if standing.healthy < watch.gate.replicas[name] and name not in watch.abandoned
     }
     _tell(watch, pending)
     for name in (name for name in pending if _lost(watch, name, pending[name])):
@@ -93,10 +93,11 @@ def _diagnosis(run: Run, workload: Workload, standing: Standing, gate: Gate) -> 
     except (docker.errors.DockerException, requests.RequestException) as error:
         lines = [f"could not be read: {error}"]
     where = run.fleet.manager.name if workload.kind == "service" else only_host(run.fleet, workload)
+    healthy = f"{standing.healthy} of {gate.replicas[workload.name]} replicas healthy"
     more = "service ps --no-trunc" if workload.kind == "service" else "container inspect"
     return "\n".join(
         (
-            f"{gate.wave}: {workload.name}: {standing.healthy} of {workload.replicas} replicas healthy",
+            f"{gate.wave}: {workload.name}: {healthy}",
             f"  state: {standing.state}",
             "  last log lines:",
             *(f"    {line}" for line in lines or ["none"]),

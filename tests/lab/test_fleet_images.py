@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.conftest import Checkout, of_agent, on_host
+from tests.lab.conftest import Checkout, on_host, steady
 
 REGISTRY = "127.0.0.1:5000"
 SETTINGS = f"""version: 0.1
@@ -45,5 +45,5 @@ def test_a_host_pulls_an_image_by_digest_before_its_agents_start(pushed: str, va
     assert planned[0] == f"create image {pushed}"
     spec = on_host("mainpc", "docker service inspect cascade-auxiliary_executor -f '{{json .Spec}}'")
     assert f'"Image":"{pushed}"' in spec
-    assert len(of_agent("Executor")) == 1
+    steady()
     assert variant.dry().ok().planned == []
