@@ -17,6 +17,8 @@ from cascade.model.image import ArchiveImage
 from tests.fleets import lab_fleet
 from tests.operations.engine import Engine
 
+Snapshots = dict[str, Any]
+
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
@@ -30,13 +32,13 @@ def captured() -> dict[str, str]:
 
 
 @pytest.fixture
-def bare(captured: dict[str, str]) -> dict[str, Any]:
+def bare(captured: dict[str, str]) -> Snapshots:
     """Both hosts before anything was done to them."""
     return dict(json.loads(captured["bare"]))
 
 
 @pytest.fixture
-def converged(captured: dict[str, str]) -> dict[str, Any]:
+def converged(captured: dict[str, str]) -> Snapshots:
     """Both hosts with everything that the files want."""
     return dict(json.loads(captured["converged"]))
 
