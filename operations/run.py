@@ -27,7 +27,7 @@ from pyinfra.context import ctx_host
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.desired import desired
-from cascade.planning.plan import Plan, make_plan
+from cascade.planning.plan import GATE_NAME, Plan, make_plan
 from cascade.planning.waves import rollout_order
 from operations.engine_client import EngineClient
 from operations.fleet import load_fleet
@@ -36,6 +36,7 @@ from operations.snapshot import query_for, take_snapshot
 ERROR, GATE_FAILED, UNREACHABLE, INVALID = 1, 4, 6, 64
 
 
+_SPINNER = "PYINFRA_PROGRESS"
 _RUNS: WeakKeyDictionary[State, Run] = WeakKeyDictionary()
 
 
@@ -63,6 +64,7 @@ class Run:
         self._clients: dict[str, EngineClient] = {}
         self._lock = RLock()
         self.connecting_since = 0.0
+        self.spinner = os.environ.get(_SPINNER, "on")
         _RUNS[state] = self
 
     @classmethod
@@ -246,6 +248,12 @@ class _Listener(BaseStateCallback):
     @staticmethod
     def host_connect_error(state: State, _host: Host, _error: Exception) -> None:
         Run.of(state).code = UNREACHABLE
+
+    @staticmethod
+    def operation_start(state: State, op_hash: str) -> None:
+        """A gate draws its own live line, which pyinfra's spinner would write over."""
+        gate = any(name.endswith(GATE_NAME) for name in state.get_op_meta(op_hash).names)
+        os.environ[_SPINNER] = "off" if gate else Run.of(state).spinner
 
     @staticmethod
     def operation_host_error(state: State, _host: Host, _op: str, *_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ def session(inventory: Path) -> Iterator[Run]:
     set_formatter(click.style)
     set_echo(click.echo)
     setup_logging(logging.WARNING)
+    os.environ["PYINFRA_PROGRESS"] = "off"
     state, config = State(check_for_changes=True), Config()
     state.cwd = str(Path.cwd())
     config.FAIL_PERCENT = 0

@@ -15,6 +15,8 @@ from cascade.planning.observed import Observed, Snapshot, observe
 from cascade.planning.resource import Key, Resources, Unknown
 from cascade.planning.waves import Wave, rollout_order
 
+GATE_NAME = ": gate"
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -213,7 +215,7 @@ def _rollout(
             settled = settled or shaken
             replicas = {workload.name: fleet.replicas(workload) for workload in wave.workloads}
             gate = Gate(wave, replicas, hold_s, _deadline_s(wave))
-            yield Step(f"{wave}: gate", {fleet.manager.name: gate})
+            yield Step(f"{wave}{GATE_NAME}", {fleet.manager.name: gate})
 
 
 SETTLE_S = 5.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 
 import click
 import docker.errors
@@ -113,13 +114,15 @@ def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:
     up = f"{total - len(pending)} of {total} up after {watch.seconds:.1f} s"
     line = f"{watch.gate.wave}: {up}{_waiting(pending)}"
     if sys.stderr.isatty():
-        click.echo(f"\r\033[K    {line}\r", err=True, nl=False)
+        width = get_terminal_size().columns
+        click.echo(f"\r\033[K    {line}"[: width + len("\r\033[K") - 1] + "\r", err=True, nl=False)
     elif pending and len(pending) != watch.told:
         watch.host.log(line)
     watch.told = len(pending)
 
 
 def _waiting(pending: Mapping[str, Standing]) -> str:
-    names: Iterable[str] = (f"{name} ({standing.state})" for name, standing in list(pending.items())[:MANY])
-    more = f" and {len(pending) - MANY} more" if len(pending) > MANY else ""
-    return f"; waiting for {', '.join(names)}{more}" if pending else ""
+    """Who is waited for, by the part of the name that tells them apart inside the group."""
+    names = [f"{name.partition('_')[2]} ({standing.state})" for name, standing in pending.items()]
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return f"; waiting for {', '.join(names[:MANY])}{more}" if names else ""
