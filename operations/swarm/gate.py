@@ -22,6 +22,7 @@ from operations.swarm.standing import Standing, last_words, look, only_host
 MANY = 3
 FAILURES_ARE_CERTAIN = 3
 INTERVAL_S = 0.15
+CLEAR_LINE = "\r\033[K"
 
 
 @dataclass
@@ -46,8 +47,11 @@ class _Watch:
 def hold(run: Run, host: Host, gate: Gate) -> None:
     """Waits for the wave; raises WorkFailed when it cannot succeed, or not in time."""
     watch = _Watch(run, host, gate)
-    while not _passed(watch):
-        time.sleep(INTERVAL_S)
+    try:
+        while not _passed(watch):
+            time.sleep(INTERVAL_S)
+    finally:
+        _clear_live_line()
     host.log(
         f"{gate.wave}: {len(gate.wave.workloads) - len(watch.abandoned)} healthy after {watch.seconds:.1f} s"
     )
@@ -85,6 +89,7 @@ def _lose(watch: _Watch, workload: Workload, pending: Mapping[str, Standing]) ->
     if not workload.optional:
         raise WorkFailed(_diagnosis(watch.run, workload, standing, watch.gate), GATE_FAILED)
     watch.abandoned.add(workload.name)
+    _clear_live_line()
     watch.host.log(f"{workload.name} is optional and not healthy: {standing.state}", logger.warning)
 
 
@@ -115,10 +120,15 @@ def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:
     line = f"{watch.gate.wave}: {up}{_waiting(pending)}"
     if sys.stderr.isatty():
         width = get_terminal_size().columns
-        click.echo(f"\r\033[K    {line}"[: width + len("\r\033[K") - 1] + "\r", err=True, nl=False)
+        click.echo(CLEAR_LINE + f"    {line}"[: width - 1], err=True, nl=False)
     elif pending and len(pending) != watch.told:
         watch.host.log(line)
     watch.told = len(pending)
+
+
+def _clear_live_line() -> None:
+    if sys.stderr.isatty():
+        click.echo(CLEAR_LINE, err=True, nl=False)
 
 
 def _waiting(pending: Mapping[str, Standing]) -> str:
