@@ -9,7 +9,10 @@ import click
 
 from lab.cli import lab
 
-ATTENTION = 2
+ATTENTION, USAGE = 2, 64
+
+# click's own 2 means attention here.
+click.UsageError.exit_code = USAGE
 
 Inventory = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -170,12 +170,20 @@ def read_containers(label: str) -> list[Any]:
     for item in alone:
         try:
             container = get("/containers/%s/json" % item["Id"])
-            image = container["Image"]
-            images[image] = images.get(image) or get("/images/%s/json" % image)["Config"]
         except Gone:
             continue
+        image = container["Image"]
+        images[image] = images.get(image) or read_image(image)
         found.append({"container": container, "image": images[image]})
     return found
+
+
+def read_image(image: str) -> Any:
+    """An image's settings; none where it was removed under its containers."""
+    try:
+        return get("/images/%s/json" % image)["Config"]
+    except Gone:
+        return {}
 
 
 def read_manager() -> Any:
@@ -200,6 +208,8 @@ def get(path: str) -> Any:
         connection.sendall(("GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path).encode())
         reply = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = reply.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1."):
+        raise ValueError("GET %s was answered by something that speaks no HTTP" % path)
     status = int(head.split(None, 2)[1])
     if status == 404:
         raise Gone(path)

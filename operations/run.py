@@ -124,6 +124,8 @@ class Run:
     def plan(self) -> Plan:
         """The run's one plan: the first caller makes it, from one snapshot per host."""
         with self._lock:
+            if self.code:
+                raise Stopped(self.code)
             return self._plan
 
     @cached_property

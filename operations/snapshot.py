@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
@@ -26,7 +27,10 @@ class Snapshot(FactBase[Reading]):
         return "python3 -IS -"
 
     def process(self, output: list[str]) -> Reading:
-        reading: Reading = json.loads(zlib.decompress(base64.b64decode("".join(output))))
+        try:
+            reading: Reading = json.loads(zlib.decompress(base64.b64decode("".join(output))))
+        except (ValueError, zlib.error) as error:
+            raise FactProcessError(f"the answer cannot be understood: {error}") from error
         return reading
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,8 @@ _CONSTRAINT = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+SysctlName = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)+$")]
 CAPABILITIES = ("gpu", "realtime", "ipvs", "clock")
 
 
@@ -40,8 +42,8 @@ class Host(Strict):
     codename: str
     docker_source: Literal["distribution", "docker"]
     daemon_settings: dict[str, object] = {}
-    packages: tuple[str, ...] = ()
-    sysctls: dict[str, str] = {}
+    packages: tuple[PackageName, ...] = ()
+    sysctls: dict[SysctlName, str] = {}
 
     @field_validator("absent")
     @classmethod

@@ -14,7 +14,7 @@ from cascade.model.host import Host
 from cascade.model.image import ArchiveImage, ImageSource
 from cascade.model.workload import Workload
 from cascade.planning.resource import Fields, Key
-from cascade.planning.specs import LABEL_SYSTEM, container_body, service_spec
+from cascade.planning.specs import container_body, service_spec
 from cascade.planning.waves import Wave
 
 Stage = Literal["system", "engine", "swarm", "networks", "volumes", "images", "rollout"]
@@ -139,8 +139,7 @@ def _volumes(fleet: Fleet) -> Iterator[Desired]:
         if mount.type == "volume"
         for host in fleet.eligible(workload)
     }
-    labels = {LABEL_SYSTEM: fleet.settings.system}
-    return (Desired("volumes", key, {"driver": "local", "labels": labels}) for key in sorted(wanted))
+    return (Desired("volumes", key, {"driver": "local"}) for key in sorted(wanted))
 
 
 def _images(fleet: Fleet) -> Iterator[Desired]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.model.fleet import Fleet
 from cascade.planning.desired import DAEMON_SETTINGS
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
-from cascade.planning.specs import LABEL_SYSTEM
 
 MINIMUM_API = (1, 44)
 
@@ -30,6 +29,21 @@ _BODY = (
     "Healthcheck",
 )
 _HOST_CONFIG = (
+    "NetworkMode",
+    "IpcMode",
+    "PidMode",
+    "UTSMode",
+    "UsernsMode",
+    "CgroupParent",
+    "DeviceRequests",
+    "DeviceCgroupRules",
+    "GroupAdd",
+    "VolumesFrom",
+    "PublishAllPorts",
+    "Links",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
     "Mounts",
     "Binds",
     "Devices",
@@ -59,14 +73,16 @@ class Observed:
     resources: Resources = field(default_factory=dict)
     unknown: list[Unknown] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)
+    faulty: set[str] = field(default_factory=set)
+    not_read: set[Key] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
     stale_settings: set[str] = field(default_factory=set)
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
 
     def unreadable(self, key: Key, manager: str) -> bool:
-        """Whether this resource lies on a host left out, or in an engine that does not run."""
-        if key.host in self.unread:
+        """Whether nobody knows: the host was left out, its engine does not run, or the reading failed."""
+        if key.host in self.unread or key in self.not_read:
             return True
         if key.kind not in _ENGINE_KINDS:
             return False
@@ -75,7 +91,7 @@ class Observed:
             asked.add(manager)
         if key.kind == "node-labels":
             asked.add(key.name)
-        return not asked.isdisjoint(self.stopped | self.unread)
+        return not asked.isdisjoint(self.stopped | self.unread | self.faulty)
 
 
 def observe(fleet: Fleet, snapshots: Mapping[str, Snapshot], wanted: Resources) -> Observed:
@@ -94,37 +110,57 @@ def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:
 
 
 def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
-    _simple(observed, host, "package", snapshot["packages"], lambda _: {"installed": True})
-    _simple(observed, host, "sysctl", snapshot["sysctls"], lambda value: {"value": value})
-    _simple(
-        observed,
-        host,
-        "unit",
-        snapshot["units"],
-        lambda unit: {key: unit[key] for key in ("enabled", "active")},
-    )
     files = dict(snapshot["files"])
     _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS), snapshot, wanted)
-    _simple(observed, host, "file", files, _file)
+    readings: tuple[tuple[Kind, Any, Callable[[Any], Fields]], ...] = (
+        ("package", snapshot["packages"], _package),
+        ("sysctl", snapshot["sysctls"], _sysctl),
+        ("unit", snapshot["units"], _unit),
+        ("file", files, _file),
+    )
+    for kind, found, fields in readings:
+        _simple(observed, host, kind, found, fields, wanted)
     docker = snapshot["docker"]
     if docker and "error" in docker:
-        observed.unknown.append(Unknown(host, "Docker engine", docker["error"]))
+        _engine_fault(observed, host, docker["error"])
     elif docker and docker.get("stopped"):
         observed.stopped.add(host)
     elif docker:
         _observe_engine(observed, host, docker, wanted)
 
 
-def _simple(observed: Observed, host: str, kind: Kind, found: Any, fields: Any) -> None:
+def _engine_fault(observed: Observed, host: str, reason: str) -> None:
+    observed.unknown.append(Unknown(host, "Docker engine", reason))
+    observed.faulty.add(host)
+
+
+def _simple(
+    observed: Observed, host: str, kind: Kind, found: Any, fields: Callable[[Any], Fields], wanted: Resources
+) -> None:
     """Resources by name, where None is absent and an error is unknown."""
     if "error" in found:
         observed.unknown.append(Unknown(host, f"{kind}s", found["error"]))
+        observed.not_read |= {key for key in wanted if (key.host, key.kind) == (host, kind)}
         return
     for name, value in found.items():
+        key = Key(host, kind, name)
         if isinstance(value, dict) and "error" in value:
             observed.unknown.append(Unknown(host, f"{kind} {name}", value["error"]))
+            observed.not_read.add(key)
         elif value is not None:
-            observed.resources[Key(host, kind, name)] = fields(value)
+            observed.resources[key] = fields(value)
+
+
+def _package(_version: str) -> Fields:
+    return {"installed": True}
+
+
+def _sysctl(value: str) -> Fields:
+    return {"value": value}
+
+
+def _unit(found: Mapping[str, Any]) -> Fields:
+    return {name: found[name] for name in ("enabled", "active")}
 
 
 def _file(found: Mapping[str, Any]) -> Fields:
@@ -139,14 +175,10 @@ def _daemon_settings(
     if found is None or key not in wanted:
         return
     try:
-        settings = json.loads(found["content"] or "{}") if "error" not in found else {}
-        if not isinstance(settings, dict):
-            raise ValueError("not a JSON object")
+        settings = _settings_in(found)
     except ValueError as error:
-        observed.unknown.append(Unknown(host, DAEMON_SETTINGS, f"{error}: mend it or move it away"))
-        return
-    if "error" in found:
-        observed.unknown.append(Unknown(host, DAEMON_SETTINGS, found["error"]))
+        observed.unknown.append(Unknown(host, DAEMON_SETTINGS, str(error)))
+        observed.not_read.add(key)
         return
     observed.resources[key] = {name: settings[name] for name in wanted[key] if name in settings}
     engine = _engine(snapshot)
@@ -154,23 +186,27 @@ def _daemon_settings(
         observed.stale_settings.add(host)
 
 
+def _settings_in(found: Mapping[str, Any]) -> dict[str, Any]:
+    if "error" in found:
+        raise ValueError(found["error"])
+    try:
+        settings = json.loads(found["content"] or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error}: mend it or move it away") from error
+    if not isinstance(settings, dict):
+        raise ValueError("not a JSON object: mend it or move it away")
+    return settings
+
+
 def _observe_engine(observed: Observed, host: str, engine: Mapping[str, Any], wanted: Resources) -> None:
     api = tuple(int(part) for part in engine["api"].split("."))
     if api < MINIMUM_API:
-        observed.unknown.append(
-            Unknown(
-                host,
-                "Docker engine",
-                f"its API {engine['api']} is older than 1.44: upgrade Docker to 25 or later",
-            )
+        _engine_fault(
+            observed, host, f"its API {engine['api']} is older than 1.44: upgrade Docker to 25 or later"
         )
         return
     for volume in engine["volumes"]:
-        labels = {name: text for name, text in (volume["Labels"] or {}).items() if name == LABEL_SYSTEM}
-        observed.resources[Key(host, "volume", volume["Name"])] = {
-            "driver": volume["Driver"],
-            "labels": labels,
-        }
+        observed.resources[Key(host, "volume", volume["Name"])] = {"driver": volume["Driver"]}
     present = {reference for image in engine["images"] for reference in (image["Id"], *image["RepoDigests"])}
     for key, fields in wanted.items():
         if key.host == host and key.kind == "image" and fields["present"] in present:
@@ -203,7 +239,7 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
                 for name, endpoint in networks.items()
             }
         },
-        "running": state["Running"],
+        "running": state["Running"] and not state["Paused"],
     }
     health = state.get("Health", {}).get("Status", "healthy")
     observed.health[key] = int(state["Running"] and health == "healthy")

@@ -174,7 +174,8 @@ def _steps(
         if change.key.kind == "daemon-settings"
         and Key(change.key.host, "swarm", change.key.host) in observed.resources
     }
-    steps["rollout"] = list(_rollout(fleet, order, changes, disturbed, agents))
+    if fleet.manager.name not in observed.unread:
+        steps["rollout"] = list(_rollout(fleet, order, changes, disturbed, agents))
     return {stage: tuple(found) for stage, found in steps.items()}
 
 

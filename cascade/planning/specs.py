@@ -220,6 +220,8 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
         "StopTimeout": ceil(service.stop_grace_period),
         "Healthcheck": in_swarm["Healthcheck"],
         "HostConfig": {
+            "NetworkMode": next(iter(workload.networks(fleet.settings.system)), "none"),
+            "IpcMode": "private",
             "Mounts": in_swarm["Mounts"],
             "Devices": [
                 {

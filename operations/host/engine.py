@@ -21,9 +21,14 @@ ENGINE_DEADLINE_S = 90.0
 DOCKER_UNIT = "docker.service"
 
 
-def shell(host: Host, command: str) -> str:
-    """Runs a command as root; raises WorkFailed with what it printed when it fails."""
-    done, output = host.run_shell_command(StringCommand(command), _sudo=True, _timeout=ENGINE_DEADLINE_S)
+def shell(host: Host, command: str, stdin: str = "") -> str:
+    """Runs a command as root; raises WorkFailed with what it printed when it fails.
+
+    What it reads on standard input, a newline added, shows in no process list and no journal.
+    """
+    done, output = host.run_shell_command(
+        StringCommand(command), _sudo=True, _timeout=ENGINE_DEADLINE_S, _stdin=stdin
+    )
     if not done:
         raise WorkFailed(f"{command}: {output.output or 'no output'}")
     return str(output.stdout)
@@ -40,7 +45,7 @@ def apply_settings(run: Run, host: Host, change: Change) -> None:
     path = change.key.name
     new, old = f"{path}.cascade-new", f"{path}.cascade-old"
     settings = _owners_settings(host, path) | dict(change.desired)
-    _write(host, new, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    _write(host, new, json.dumps(settings, indent=2, sort_keys=True))
     if succeeds(host, "command -v dockerd"):
         shell(host, f"dockerd --validate --config-file={shlex.quote(new)}")
     running = succeeds(host, f"systemctl is-active --quiet {DOCKER_UNIT}")
@@ -57,7 +62,7 @@ def _owners_settings(host: Host, path: str) -> dict[str, Any]:
 
 def _write(host: Host, path: str, content: str) -> None:
     shell(host, f"install -d -m 755 {shlex.quote(path.rpartition('/')[0])}")
-    shell(host, f"printf %s {shlex.quote(content)} > {shlex.quote(path)} && chmod 644 {shlex.quote(path)}")
+    shell(host, f"cat > {shlex.quote(path)} && chmod 644 {shlex.quote(path)}", stdin=content)
 
 
 def _restart(run: Run, host: Host, path: str, old: str) -> None:

@@ -44,9 +44,8 @@ def create_network(run: Run, host: Host, change: Change) -> None:
 
 def create_volume(run: Run, host: Host, change: Change) -> None:
     """A named volume on its host; a volume of that name that is there is kept."""
-    run.client(host.name).create_volume(
-        change.key.name, driver=change.desired["driver"], labels=change.desired["labels"]
-    )
+    labels = {LABEL_SYSTEM: run.fleet.settings.system}
+    run.client(host.name).create_volume(change.key.name, driver=change.desired["driver"], labels=labels)
 
 
 def deliver_image(run: Run, host: Host, change: Change) -> None:

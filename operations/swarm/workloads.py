@@ -41,4 +41,7 @@ def apply_container(run: Run, host: Host, change: Change) -> None:
     if change.action != "update":
         body = {key: value for key, value in change.desired.items() if key != "running"}
         client.create_container_from_config(body, name)
-    client.start(name)
+    if change.action == "update" and client.inspect_container(name)["State"]["Paused"]:
+        client.unpause(name)
+    else:
+        client.start(name)

@@ -47,9 +47,17 @@ class Machine(FakeConnector):
     """pyinfra's fake host, which also remembers what it was sent."""
 
     uploads: dict[str, str]
+    inputs: dict[str, str]
 
     def connect(self) -> None:
         self.uploads = {}
+        self.inputs = {}
+
+    def run_shell_command(  # type: ignore[override]
+        self, command: StringCommand, *args: Any, **arguments: Any
+    ) -> Any:
+        self.inputs[str(command)] = arguments.get("_stdin") or ""
+        return super().run_shell_command(command, *args, **arguments)
 
     def put_file(self, filename_or_io: Any, remote_filename: str, *_: Any, **__: Any) -> bool:
         self.uploads[remote_filename] = filename_or_io.read()
@@ -217,12 +225,12 @@ STOPPED = {"systemctl is-active": {"success": False}}
 
 
 def settings_written(host: Host) -> Any:
-    """The settings that were put beside the file, as the host's shell understands the command."""
-    (command,) = (command for command in told(host) if command.startswith("printf"))
-    words = shlex.split(command)
-    assert words[:2] == ["printf", "%s"]
-    assert words[3:5] == [">", f"{DAEMON_SETTINGS}.cascade-new"]
-    return json.loads(words[2])
+    """The settings that the host was given on standard input, to put beside the file."""
+    assert isinstance(host.connector, Machine)
+    (content,) = filter(None, host.connector.inputs.values())
+    (command,) = (command for command, given in host.connector.inputs.items() if given)
+    assert command.startswith(f"cat > {DAEMON_SETTINGS}.cascade-new ")
+    return json.loads(content)
 
 
 def test_ours_are_merged_into_the_owners(pc2: Callable[..., Host]) -> None:

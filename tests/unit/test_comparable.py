@@ -196,7 +196,7 @@ def inspected(name: str, body: Any, running: bool = True) -> dict[str, Any]:
         "container": {
             "Id": identity,
             "Name": f"/{name}",
-            "State": {"Status": "running" if running else "exited", "Running": running},
+            "State": {"Status": "running" if running else "exited", "Running": running, "Paused": False},
             "Config": {
                 **IMAGE,
                 **config,

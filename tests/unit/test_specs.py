@@ -176,6 +176,8 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
             "StartInterval": SECOND,
         },
         "HostConfig": {
+            "NetworkMode": "cascade-internal",
+            "IpcMode": "private",
             "Mounts": [],
             "Devices": [
                 {"PathOnHost": "/dev/snd", "PathInContainer": "/dev/snd", "CgroupPermissions": "rwm"}
