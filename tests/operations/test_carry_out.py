@@ -403,11 +403,12 @@ NONSENSE = {
 }
 
 
-def test_a_host_that_answers_nothing_is_unknown(
-    machines: Callable[..., State], converged: Snapshots, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("answer", ["", {"success": False, "stderr": "sudo: a password is required"}])
+def test_a_host_that_does_not_answer_is_unknown(
+    answer: Any, machines: Callable[..., State], converged: Snapshots, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(Stopped):
-        prepare(machines(**saying(converged) | {"pc2": {"python3 -IS -": ""}}))
+        prepare(machines(**saying(converged) | {"pc2": {"python3 -IS -": answer}}))
     assert "pc2: its state could not be read" in caplog.text
     assert "mainpc: its state" not in caplog.text
 

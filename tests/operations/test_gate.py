@@ -190,6 +190,11 @@ CONTAINERS: dict[str, tuple[dict[str, Any], int, Standing]] = {
         4,
         Standing(0, "restarting, starting, exit code 3", failures=4),
     ),
+    "stopped while it was well": (
+        {"Running": False, "Status": "exited"},
+        0,
+        Standing(0, "exited, healthy"),
+    ),
     "not to be started": (
         {"Running": False, "Status": "created", "Error": "no such device", "Health": {"Status": ""}},
         0,
@@ -396,7 +401,7 @@ def test_an_agent_that_was_well_and_is_not_any_more_starts_the_wait_again(
     assert watch.well_since is None
 
 
-def test_a_certain_failure_is_believed_only_after_a_while(
+def test_a_certain_failure_is_believed_only_when_it_stays(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
@@ -404,12 +409,18 @@ def test_a_certain_failure_is_believed_only_after_a_while(
     gate_of: Callable[..., Gate],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = gates._Watch(run, host, gate_of())
+    watch = gates._Watch(run, host, gate_of(hold_s=60.0))
     monkeypatch.setattr(gates, "SETTLE_S", 60.0)
-    swarm([became(tasks[0], "rejected", Err=NO_IMAGE), *tasks[1:]])
+    rejected = [*tasks[:2], became(tasks[2], "rejected", Err=NO_IMAGE)]
+    swarm(rejected)
     assert not gates._passed(watch)
-    swarm(tasks)
-    assert gates._passed(watch)
+    swarm([*tasks[:2], became(tasks[2], "starting")])
+    assert not gates._passed(watch)
+    assert watch.hopeless_since == {}
+    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
+    swarm(rejected)
+    with pytest.raises(WorkFailed, match=NO_IMAGE):
+        gates._passed(watch)
 
 
 def test_an_optional_agent_warns_and_does_not_block(
@@ -421,10 +432,24 @@ def test_an_optional_agent_warns_and_does_not_block(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    swarm([became(tasks[0], "rejected", Err=NO_IMAGE), *tasks[1:]])
+    swarm([*tasks[:2], became(tasks[2], "rejected", Err=NO_IMAGE)])
     gates.hold(run, host, gate_of(optional=True))
     assert f"{COORDINATOR} is optional and not healthy: rejected, {NO_IMAGE}" in caplog.text
     assert [record.levelname for record in caplog.records if "optional" in record.message] == ["WARNING"]
+
+
+def test_an_agent_that_said_nothing_is_said_to_have_said_nothing(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+) -> None:
+    swarm([became(tasks[0], "rejected", Err=NO_IMAGE)])
+    engine.answers[f"/v1.44/services/{COORDINATOR}/logs"] = b"HTTP/1.0 200 OK\r\n\r\n"
+    with pytest.raises(WorkFailed, match=r"last log lines:\n    none\n"):
+        gates.hold(run, host, gate_of())
 
 
 def test_logs_that_cannot_be_read_hide_nothing_else(
