@@ -10,10 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
+from pyinfra.api.config import Config
+from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
+from pyinfra.api.state import State
 
 from cascade.model.fleet import Fleet
 from cascade.model.image import ArchiveImage
+from operations.run import Run
 from tests.fleets import lab_fleet
 from tests.operations.engine import Engine
 
@@ -68,3 +74,36 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path)
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def client(engine: Engine) -> Iterator[docker.APIClient]:
+    """docker-py on the engine of this test."""
+    client = docker.APIClient(base_url=f"http+unix://{engine.path}", version="1.44", timeout=5)
+    yield client
+    client.close()
+
+
+class LocalRun(Run):
+    """A run whose every engine is the one of this test."""
+
+    engine: docker.APIClient
+
+    def client(self, name: str) -> Any:
+        assert name in self.fleet.hosts
+        return self.engine
+
+
+@pytest.fixture
+def run(client: docker.APIClient, fleet: Fleet) -> LocalRun:
+    """A run of the lab's fleet, of which all engines are that one."""
+    state = State(Inventory((list(fleet.hosts), {})), Config())  # type: ignore[no-untyped-call]
+    run = LocalRun(state)
+    run.fleet, run.engine = fleet, client
+    return run
+
+
+@pytest.fixture
+def host(run: LocalRun, fleet: Fleet) -> Host:
+    """The manager."""
+    return run.state.inventory.get_host(fleet.manager.name)

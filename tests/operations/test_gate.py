@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import copy
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import docker
 import pytest
-from pyinfra.api.config import Config
 from pyinfra.api.host import Host
-from pyinfra.api.inventory import Inventory
-from pyinfra.api.state import State
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
 from cascade.planning.plan import Gate
 from cascade.planning.waves import Wave, rollout_order
 from operations.polling import poll
-from operations.run import GATE_FAILED, Run, WorkFailed
+from operations.run import GATE_FAILED, WorkFailed
 from operations.swarm import gate as gates
 from operations.swarm.standing import Standing, Task, _of_tasks, container_standing, describe, last_words
-from tests.operations.conftest import Snapshots
+from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
 
 COORDINATOR = "cascade-request-handler_request-coordinator"
@@ -132,38 +128,6 @@ def test_an_error_that_has_passed_is_not_hopeless(tasks: list[Task], ready: set[
 )
 def test_a_task_is_described_by_state_error_and_exit_code(status: Any, words: str) -> None:
     assert describe({"Status": status}) == words
-
-
-@pytest.fixture
-def client(engine: Engine) -> Iterator[docker.APIClient]:
-    """docker-py on the engine of this test."""
-    client = docker.APIClient(base_url=f"http+unix://{engine.path}", version="1.44", timeout=5)
-    yield client
-    client.close()
-
-
-class LocalRun(Run):
-    """A run whose every engine is the one of this test."""
-
-    engine: docker.APIClient
-
-    def client(self, name: str) -> Any:
-        assert name in self.fleet.hosts
-        return self.engine
-
-
-@pytest.fixture
-def run(client: docker.APIClient, fleet: Fleet) -> LocalRun:
-    state = State(Inventory((["mainpc"], {})), Config())  # type: ignore[no-untyped-call]
-    run = LocalRun(state)
-    run.fleet, run.engine = fleet, client
-    return run
-
-
-@pytest.fixture
-def host(run: LocalRun) -> Host:
-    (host,) = run.state.inventory
-    return host
 
 
 def workload(fleet: Fleet, name: str) -> Workload:

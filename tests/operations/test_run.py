@@ -1,0 +1,257 @@
+"""One run: what its files must say, its closing line, and the code it ends with."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.config import Config
+from pyinfra.api.inventory import Inventory
+from pyinfra.api.state import State, StateStage
+
+from cascade.model.fleet import Fleet
+from cascade.model.strict import InvalidFiles
+from cascade.planning.plan import make_plan
+from operations.fleet import load_fleet
+from operations.run import ERROR, GATE_FAILED, INVALID, UNREACHABLE, Run, Stopped, WorkFailed
+from tests.fleets import ROOT, group_data, lab_fleet
+from tests.operations.conftest import Snapshots
+
+ADDRESSES = {"mainpc": "10.203.0.11", "pc2": "10.203.0.12"}
+
+
+def exported(*names: str) -> dict[str, Any]:
+    """What these files of group_data export, the later ones winning; pyinfra drops what they import."""
+    return {
+        name: value
+        for file in names
+        for name, value in group_data(file).items()
+        if not isinstance(value, type)
+    }
+
+
+@pytest.fixture
+def inventory(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Inventory]:
+    """The lab's inventory as pyinfra puts it together; what is given wins."""
+    monkeypatch.chdir(ROOT)
+
+    def build(shared: dict[str, Any] | None = None, **hosts: dict[str, Any]) -> Inventory:
+        images = dict(lab_fleet().settings.images)
+        common = exported("all", "lab") | {"images": images, "ssh_user": "me"} | (shared or {})
+        names = [
+            (name, exported(name) | {"swarm_address": address} | hosts.get(name, {}))
+            for name, address in ADDRESSES.items()
+        ]
+        return Inventory((names, common))  # type: ignore[no-untyped-call]
+
+    return build
+
+
+def problems(inventory: Inventory) -> list[str]:
+    with pytest.raises(InvalidFiles) as invalid:
+        load_fleet(inventory)
+    return [str(problem) for problem in invalid.value.problems]
+
+
+def test_the_labs_files_make_the_labs_fleet(inventory: Callable[..., Inventory]) -> None:
+    fleet, expected = load_fleet(inventory()), lab_fleet()
+    assert fleet.settings == expected.settings
+    assert fleet.hosts == expected.hosts
+    assert fleet.workloads == expected.workloads
+
+
+def test_every_problem_of_hosts_settings_and_groups_comes_at_once(
+    inventory: Callable[..., Inventory], tmp_path: Path
+) -> None:
+    found = problems(
+        inventory(
+            {"stacks": str(tmp_path), "networks": ({"name": "a", "subnet": "here"},)},
+            mainpc={"swarm_role": "boss"},
+            pc2={"reservation_scale": 0, "node_label": {"system": "pc2"}},
+        )
+    )
+    where = [problem.rsplit(": ", 1)[0] for problem in found]
+    assert "group_data: mainpc.swarm_role" in where
+    assert "group_data: pc2.reservation_scale" in where
+    assert "group_data: pc2.node_label: nothing reads this" in where
+    assert "group_data: networks[0].subnet" in where
+    assert any(problem.startswith(f"{tmp_path}: no group files") for problem in found)
+
+
+@pytest.mark.parametrize("name", ["swarm_adress", "Packages", "sshuser"])
+def test_a_name_that_nothing_reads_is_a_mistake(name: str, inventory: Callable[..., Inventory]) -> None:
+    found = problems(inventory(pc2={name: 1}))
+    assert found == [f"group_data: pc2.{name}: nothing reads this: is it misspelt?"]
+
+
+def test_names_of_pyinfra_and_names_with_an_underscore_are_nobodys_mistake(
+    inventory: Callable[..., Inventory],
+) -> None:
+    load_fleet(inventory({"ssh_connect_retries": 1, "_shared": object()}))
+
+
+def test_things_that_are_right_alone_must_fit_together(inventory: Callable[..., Inventory]) -> None:
+    found = problems(inventory(pc2={"swarm_role": "manager", "swarm_address": ADDRESSES["mainpc"]}))
+    assert found == [
+        "group_data: swarm_role: exactly one host is the manager, here ['mainpc', 'pc2']",
+        "inventory: swarm_address: 10.203.0.11 belongs to more than one host",
+    ]
+
+
+@pytest.fixture
+def run(fleet: Fleet) -> Run:
+    """A run that has not begun anything."""
+    run = Run(State(Inventory((list(ADDRESSES), {})), Config()))  # type: ignore[no-untyped-call]
+    run.fleet = fleet
+    return run
+
+
+def planned(run: Run, snapshots: Snapshots) -> Run:
+    """The run with the plan that it makes of these snapshots."""
+    run.snapshots = lambda: snapshots  # type: ignore[method-assign]
+    assert run.plan() is run.plan()
+    return run
+
+
+def test_the_closing_line_says_what_it_took(run: Run, converged: Snapshots) -> None:
+    run.seconds.update({"start-up": 0.25, "connect": 0.1, "facts": 0.084, "gates": 12.0})
+    run.execs.update({"pc2": 1, "mainpc": 2})
+    run.writes = 3
+    planned(run, converged).seconds |= {"facts": 0.084, "planning": 0.02}
+    assert run.summary() == (
+        "in sync; seconds: start-up 0.25, connect 0.10, facts 0.08, planning 0.02, changes 0.00, "
+        "gates 12.00; SSH execs: mainpc 2, pc2 1; API writes: 3"
+    )
+
+
+def test_the_closing_line_says_how_it_ended(run: Run, bare: Snapshots, fleet: Fleet) -> None:
+    number = len(make_plan(fleet, bare).changes)
+    planned(run, bare)
+    run.state.set_stage(StateStage.Prepare)
+    assert run.summary().startswith(f"{number} changes planned; ")
+    run.state.set_stage(StateStage.Execute)
+    assert run.summary().startswith(f"{number} changes made; ")
+    run.state.failed_hosts.update(run.state.inventory)
+    assert run.summary().startswith("not finished; ")
+    run.code = GATE_FAILED
+    assert run.summary().startswith("failed with exit code 4; ")
+
+
+@pytest.mark.xfail(strict=True, reason="only changes count, and agents that are down are none")
+def test_a_run_that_only_waits_behind_gates_does_not_call_itself_in_sync(
+    run: Run, converged: Snapshots
+) -> None:
+    for task in converged["mainpc"]["docker"]["tasks"]:
+        task["Status"]["State"] = "starting"
+    assert not planned(run, converged).summary().startswith("in sync")
+
+
+def test_a_refused_plan_ends_the_run_with_every_reason(
+    run: Run, converged: Snapshots, caplog: pytest.LogCaptureFixture
+) -> None:
+    converged["mainpc"]["docker"]["cluster"]["SubnetSize"] = 20
+    converged["pc2"]["docker"]["swarm"]["NodeAddr"] = "192.0.2.7"
+    with pytest.raises(Stopped) as stopped:
+        planned(run, converged)
+    assert (stopped.value.code, run.code) == (ERROR, ERROR)
+    assert "mainpc: swarm mainpc: subnet_size 20 → 24" in caplog.text
+    assert "pc2: swarm pc2: address 192.0.2.7 → 10.203.0.12" in caplog.text
+
+
+def test_notes_and_differences_are_told(
+    run: Run, converged: Snapshots, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    converged["pc2"]["sysctls"]["net.core.somaxconn"] = "128"
+    planned(run, converged)
+    assert "pc2: sysctl net.core.somaxconn: value 128 → 4096" in caplog.text
+    assert "port 26002 is not published" in caplog.text
+
+
+def test_seconds_are_counted_although_the_work_failed(run: Run) -> None:
+    with pytest.raises(WorkFailed), run.timed("changes"):
+        raise WorkFailed("a reason")
+    assert run.seconds["changes"] > 0
+
+
+def test_work_fails_with_an_error_unless_it_says_otherwise() -> None:
+    assert (WorkFailed("a reason").code, WorkFailed("a reason", GATE_FAILED).code) == (ERROR, GATE_FAILED)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder like this project's, with an inventory and group_data of its own; its hosts do not exist."""
+    for name in ("config.py", "deploy.py", "operations", "cascade", "lab", "templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "group_data").mkdir()
+    for path in (ROOT / "group_data").iterdir():
+        if path.name != "__pycache__":
+            (tmp_path / "group_data" / path.name).symlink_to(path)
+    (tmp_path / "inventory.py").write_text(
+        "mainpc = [('mainpc', {'ssh_hostname': '192.0.2.1', 'swarm_address': '10.203.0.11'})]\n"
+        "pc2 = [('pc2', {'ssh_hostname': '192.0.2.2', 'swarm_address': '10.203.0.12'})]\n"
+    )
+    return tmp_path
+
+
+def pyinfra(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """pyinfra's own command line in that folder, without a terminal."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("pyinfra"), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_wrong_files_end_the_run_before_any_connection(folder: Path) -> None:
+    (folder / "group_data" / "inventory.py").write_text(
+        "images = {}\nsysctl = {'a.b': '1'}\nabsent = frozenset(('moon',))\n"
+    )
+    done = pyinfra(folder, "inventory.py", "deploy.py", "--dry", "--json")
+    assert done.returncode == INVALID
+    for host in ADDRESSES:
+        assert f"group_data: {host}.sysctl: nothing reads this: is it misspelt?" in done.stderr
+        assert f"group_data: {host}.absent: moon: name gpu" in done.stderr
+    assert "failed with exit code 64" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "192.0.2" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_without_a_terminal_nobody_is_asked(folder: Path) -> None:
+    done = pyinfra(folder, "inventory.py", "deploy.py")
+    assert done.returncode == INVALID
+    assert "there is no terminal to ask on: add -y to deploy, or --dry to look" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_hosts_that_are_not_there_are_all_named_with_a_code_of_their_own(folder: Path) -> None:
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        (folder / "group_data" / "inventory.py").write_text(
+            "from cascade.model.image import RegistryImage\n"
+            "_image = RegistryImage(reference='a@sha256:' + '0' * 64)\n"
+            f"images = dict.fromkeys({list(group_data('lab')['images'])}, _image)\n"
+            f"ssh_hostname = '127.0.0.1'\nssh_port = {nobody_listens.getsockname()[1]}\n"
+        )
+        (folder / "inventory.py").write_text(
+            "mainpc = [('mainpc', {'swarm_address': '10.203.0.11'})]\n"
+            "pc2 = [('pc2', {'swarm_address': '10.203.0.12'})]\n"
+        )
+        done = pyinfra(folder, "inventory.py", "deploy.py", "-y")
+    assert done.returncode == UNREACHABLE
+    for host in ADDRESSES:
+        assert f"[{host}]" in done.stderr
+    assert "failed with exit code 6" in done.stderr
+    assert "Traceback" not in done.stderr
