@@ -20,6 +20,7 @@ from typing import Any
 
 from cascade.planning.specs import container_body, service_spec
 from cascade.planning.waves import rollout_order
+from lab.engine import reachable_engine
 from operations.session import session
 
 ROOT = Path(__file__).parents[1]
@@ -28,12 +29,14 @@ REMOVE_ALL = (
     'ids=$(docker service ls -q); [ -z "$ids" ] || docker service rm $ids > /dev/null;'
     'ids=$(docker ps -aq --filter label=cascade.digest); [ -z "$ids" ] || docker rm -f $ids > /dev/null'
 )
+ENGINE = reachable_engine()
+DOCKER = ENGINE.command if ENGINE else ("docker",)
 NO_CONTAINERS = 'until [ -z "$(docker ps -q)" ]; do sleep 0.2; done'
 
 
 def on_host(name: str, *argv: str, stdin: str = "") -> str:
     done = subprocess.run(
-        ("docker", "exec", "--interactive", f"cascade-lab-{name}", *argv),
+        (*DOCKER, "exec", "--interactive", f"cascade-lab-{name}", *argv),
         input=stdin,
         capture_output=True,
         text=True,

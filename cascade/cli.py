@@ -31,7 +31,8 @@ def status(inventory: Path, as_json: bool) -> None:
     from operations.session import session
 
     with session(inventory) as run:
-        plan = run.plan()
+        plan = run.fresh_plan()
+        run.refuse(plan.unknown)
     document = status_document(run.fleet, plan.agents)
     if as_json:
         click.echo(json.dumps(document))

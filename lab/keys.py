@@ -28,10 +28,11 @@ def known_hosts(lab_dir: Path) -> Path:
 def ensure_key_pair(lab_dir: Path) -> str:
     """Return the public key, making the pair when the private half is not there or not readable as a key."""
     private = private_key(lab_dir)
-    key = _load(private) or _make(private)
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() + " cascade-lab\n"
-    private.with_suffix(".pub").write_text(public)
-    return public
+    with _ONE_WRITER:
+        key = _load(private) or _make(private)
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        private.with_suffix(".pub").write_text(f"{public} cascade-lab\n")
+    return f"{public} cascade-lab\n"
 
 
 def _load(private: Path) -> Ed25519PrivateKey | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import docker.errors
 import requests
+from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
 from pyinfra.api.host import Host
@@ -20,7 +21,7 @@ from cascade.planning.plan import Gate, Recheck, Work
 from cascade.planning.resource import Kind
 from operations.host.engine import apply_settings, recheck, start_unit
 from operations.host.system import install, set_sysctl, write_file
-from operations.run import ERROR, Run, WorkFailed
+from operations.run import ERROR, UNREACHABLE, Run, WorkFailed
 from operations.swarm.cluster import join, label
 from operations.swarm.gate import hold
 from operations.swarm.objects import create_network, create_volume, deliver_image
@@ -66,26 +67,29 @@ def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
     if not ctx_state.get().is_executing:
         yield StringCommand("true")
     elif isinstance(assigned, Gate):
-        yield _call("gates", hold, assigned)
+        yield _call(hold, assigned)
     elif isinstance(assigned, Recheck):
-        yield _call("changes", recheck, assigned)
+        yield _call(recheck, assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:
         yield from _ON_HOST[kind](assigned)
     else:
-        yield from (_call("changes", _BY_CALL[kind], change) for change in assigned)
+        yield from (_call(_BY_CALL[kind], change) for change in assigned)
 
 
-def _call(part: str, function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionCommand:
+def _call(function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionCommand:
     """A command that runs here; what the host or its engine answers ends the run without a traceback."""
 
     def call(state: State, host: Host) -> bool:
         run = Run.of(state)
         try:
-            with run.timed(part):
-                function(run, host, subject)
+            function(run, host, subject)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as failure:
             run.code = getattr(failure, "code", ERROR)
             host.log_styled(str(failure), log_func=logger.error, fg="red")
+            return False
+        except (SSHException, EOFError, OSError) as failure:
+            run.code = UNREACHABLE
+            host.log_styled(f"the connection was lost: {failure}", log_func=logger.error, fg="red")
             return False
         return True
 

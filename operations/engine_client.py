@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from docker import APIClient
+from docker.auth import AuthConfig
 from paramiko import Transport
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
@@ -56,6 +57,9 @@ class EngineClient(APIClient):
 
     def __init__(self, transport: Transport, on_write: Callable[[], None]) -> None:
         super().__init__(base_url="http://docker:80", version=API_VERSION, timeout=int(TIMEOUT_S))
+        # The deploying machine's registry passwords and proxies are nobody's business on the hosts.
+        self._auth_configs = AuthConfig({})
+        self.trust_env = False
         self._on_write = on_write
         self.mount("http://docker:80", _ChannelAdapter(transport))
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 QUERY = globals().get("QUERY", {})
 SOCKET = "/run/docker.sock"
 PID_FILE = "/run/docker.pid"
+SWARM_STATE = "/var/lib/docker/swarm/docker-state.json"
 DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 TIMEOUT_S = 10
 TASK_LABEL = "com.docker.swarm.task.id"
@@ -30,7 +31,6 @@ class Gone(ValueError):
 
 def snapshot(query: Any) -> Any:
     return {
-        "host": read_host(),
         "packages": read_packages(query["packages"]),
         "files": {path: guarded(read_file, path) for path in query["files"]},
         "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
@@ -44,11 +44,6 @@ def guarded(read: Any, argument: Any) -> Any:
         return read(argument)
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         return {"error": "%s: %s" % (type(error).__name__, error)}
-
-
-def read_host() -> Any:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"name": os.uname().nodename, "cpus": os.cpu_count(), "memory_bytes": memory}
 
 
 def read_packages(names: list[str]) -> dict[str, str | None]:
@@ -122,11 +117,12 @@ def unit(block: dict[str, str]) -> Any:
 
 
 def read_docker(query: Any) -> Any:
-    """Everything of the engine; None where none is installed, {"stopped": true} where it does not run.
+    """Everything of the engine; None where none is or was, {"stopped": true} where it does not run.
 
-    A connection to the socket would start a stopped engine, so its process is looked for first.
+    A connection to the socket would start a stopped engine, so its process is looked for first. An engine
+    whose package was removed has left its Swarm behind, and is one of these.
     """
-    if not any(os.path.exists(path) for path in DAEMONS):
+    if not any(os.path.exists(path) for path in (*DAEMONS, SWARM_STATE)):
         return None
     if not running():
         return {"stopped": True}

@@ -8,26 +8,29 @@ import socket
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from threading import RLock
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import click
 import gevent
 from paramiko import Transport
+from pydantic import ValidationError
 from pyinfra import logger
 from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_host
 
 from cascade.model.fleet import Fleet
-from cascade.model.strict import InvalidFiles
+from cascade.model.strict import InvalidFiles, problems_of
 from cascade.planning.desired import desired
 from cascade.planning.plan import GATE_NAME, Plan, make_plan
+from cascade.planning.resource import Unknown
 from cascade.planning.waves import rollout_order
 from operations.engine_client import EngineClient
 from operations.fleet import load_fleet
@@ -64,6 +67,7 @@ class Run:
         self._clients: dict[str, EngineClient] = {}
         self._lock = RLock()
         self.connecting_since = 0.0
+        self.operation_since = 0.0
         self.spinner = os.environ.get(_SPINNER, "on")
         _RUNS[state] = self
 
@@ -71,13 +75,17 @@ class Run:
     def begin(cls, state: State) -> Run:
         """Joins a run of the pyinfra command line; called by config.py.
 
-        pyinfra offers no moment between loading the inventory and connecting, so its `init` is extended.
+        pyinfra shows a traceback for a mistake in group_data, and offers no moment between loading the
+        inventory and connecting, so its loading and its `init` are extended.
         """
+        import pyinfra_cli.cli
+
         run = cls(state)
         atexit.register(run.finish)
         if _would_ask() and not sys.stdin.isatty():
             run.fail(INVALID, "there is no terminal to ask on: add -y to deploy, or --dry to look")
         initialise = state.init
+        pyinfra_cli.cli.make_inventory = partial(run.load, pyinfra_cli.cli.make_inventory)
 
         def initialise_and_check(*args: Any, **kwargs: Any) -> None:
             initialise(*args, **kwargs)
@@ -90,6 +98,21 @@ class Run:
     def of(state: State) -> Run:
         """The run that this pyinfra state belongs to."""
         return _RUNS[state]
+
+    def load(self, load: Callable[..., Inventory], *args: Any, **kwargs: Any) -> Inventory:
+        """Loads an inventory; raises Stopped when a model in group_data refuses its values.
+
+        pyinfra's command line patches the standard library when it is imported, so only a run does that.
+        """
+        from pyinfra_cli.exceptions import UnexpectedExternalError
+
+        try:
+            return load(*args, **kwargs)
+        except UnexpectedExternalError as error:
+            if not isinstance(error.exception, ValidationError):
+                raise
+            problems = problems_of(error.exception, error.filename, error.exception.title)
+            self.fail(INVALID, *map(str, problems))
 
     def join(self) -> None:
         """Checks the files, then listens; raises Stopped when the files are wrong."""
@@ -105,7 +128,12 @@ class Run:
     def fleet(self) -> Fleet:
         return load_fleet(self.state.inventory)
 
-    def fail(self, code: int, *messages: str) -> None:
+    def refuse(self, unknown: Iterable[Unknown]) -> None:
+        """Ends the run where something could not be read."""
+        if faults := [str(fault) for fault in unknown]:
+            self.fail(ERROR, *faults)
+
+    def fail(self, code: int, *messages: str) -> NoReturn:
         """Says what is wrong and ends the run before anything is touched."""
         for message in messages:
             logger.error(message)
@@ -131,8 +159,9 @@ class Run:
     @cached_property
     def _plan(self) -> Plan:
         plan = self.fresh_plan()
-        if plan.unknown or plan.refused:
+        if plan.refused:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
+        self.refuse(plan.unknown)
         for note in (*plan.notes, *plan.differences()):
             logger.info(note)
         return plan
@@ -191,6 +220,9 @@ class Run:
 
     def finish(self) -> None:
         """The closing line, and the run's own exit code where it has one."""
+        if self.code is None and self.state.current_stage == StateStage.Execute:
+            self.code = ERROR
+            logger.error("interrupted: what was begun stays as it is; run again to go on")
         if self.code or "_plan" in self.__dict__:
             logger.info(self.summary())
         sys.stdout.flush()
@@ -212,7 +244,7 @@ class Run:
         if self.state.failed_hosts:
             return "not finished"
         if not plan.changes:
-            return "in sync"
+            return "nothing changed, agents waited for" if any(plan.steps.values()) else "in sync"
         executed = self.state.current_stage >= StateStage.Execute
         return f"{len(plan.changes)} changes {'made' if executed else 'planned'}"
 
@@ -231,6 +263,10 @@ def transport_of(host: Host) -> Transport:
     transport = host.connector.client.get_transport()
     assert transport is not None
     return transport
+
+
+def _is_gate(state: State, op_hash: str) -> bool:
+    return any(name.endswith(GATE_NAME) for name in state.get_op_meta(op_hash).names)
 
 
 class _Listener(BaseStateCallback):
@@ -254,8 +290,15 @@ class _Listener(BaseStateCallback):
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
         """A gate draws its own live line, which pyinfra's spinner would write over."""
-        gate = any(name.endswith(GATE_NAME) for name in state.get_op_meta(op_hash).names)
-        os.environ[_SPINNER] = "off" if gate else Run.of(state).spinner
+        run = Run.of(state)
+        run.operation_since = time.monotonic()
+        os.environ[_SPINNER] = "off" if _is_gate(state, op_hash) else run.spinner
+
+    @staticmethod
+    def operation_end(state: State, op_hash: str) -> None:
+        run = Run.of(state)
+        part = "gates" if _is_gate(state, op_hash) else "changes"
+        run.seconds[part] += time.monotonic() - run.operation_since
 
     @staticmethod
     def operation_host_error(state: State, _host: Host, _op: str, *_: Any) -> None:

@@ -37,14 +37,14 @@ def session(inventory: Path) -> Iterator[Run]:
     config.FAIL_PERCENT = 0
     ctx_state.set(state)
     ctx_config.set(config)
+    run = Run(state)
     try:
-        hosts = make_inventory(str(inventory), cwd=state.cwd)
+        hosts = run.load(make_inventory, str(inventory), cwd=state.cwd)
     except click.ClickException as error:
         error.show()
         raise SystemExit(INVALID) from error
     ctx_inventory.set(hosts)
     state.init(hosts, config)
-    run = Run(state)
     run.join()
     state.set_stage(StateStage.Connect)
     try:

@@ -12,12 +12,13 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
-from cascade.planning.desired import DAEMON_SETTINGS, Desired
+from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, Desired
 from cascade.planning.observed import Snapshot as Reading
 from cascade.planning.specs import LABEL_SYSTEM
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
 TIMEOUT_S = 30
+_READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP)
 
 
 class Snapshot(FactBase[Reading]):
@@ -52,8 +53,8 @@ def query_for(host: str, wanted: tuple[Desired, ...], system: str) -> dict[str, 
     return {
         "packages": names["package"],
         "sysctls": names["sysctl"],
-        "files": [*names["file"], DAEMON_SETTINGS],
-        "contents": [DAEMON_SETTINGS],
+        "files": [*names["file"], *_READ_WHOLE],
+        "contents": [*_READ_WHOLE],
         "units": names["unit"],
         "label": f"{LABEL_SYSTEM}={system}",
     }

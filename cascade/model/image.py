@@ -19,8 +19,11 @@ class RegistryImage(Strict):
 
     @property
     def pinned(self) -> str:
-        """What a workload's spec names."""
-        return self.reference
+        """What a workload's spec names: the repository and the digest, in the engine's familiar form."""
+        name, _, digest = self.reference.partition("@")
+        folder, slash, last = name.rpartition("/")
+        repository = f"{folder}{slash}{last.partition(':')[0]}"
+        return f"{repository.removeprefix('docker.io/').removeprefix('library/')}@{digest}"
 
 
 class ArchiveImage(Strict):

@@ -14,12 +14,13 @@ from cascade.model.host import Host
 from cascade.model.image import ArchiveImage, ImageSource
 from cascade.model.workload import Workload
 from cascade.planning.resource import Fields, Key
-from cascade.planning.specs import container_body, service_spec
+from cascade.planning.specs import container_body, digest, service_spec
 from cascade.planning.waves import Wave
 
 Stage = Literal["system", "engine", "swarm", "networks", "volumes", "images", "rollout"]
 
 DAEMON_SETTINGS = "/etc/docker/daemon.json"
+SETTINGS_STAMP = "/var/lib/cascade/daemon-settings"
 SYSCTL_FILE = "/etc/sysctl.d/90-cascade.conf"
 ENGINE_PACKAGES = {
     "distribution": ("docker.io", "docker-cli"),
@@ -42,6 +43,11 @@ class Desired:
     stage: Stage
     key: Key
     fields: Fields
+
+
+def stamp(settings: Mapping[str, Any]) -> str:
+    """A name for what daemon.json means, however it is written: kept on a host for the running engine."""
+    return digest(settings)
 
 
 def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.model.fleet import Fleet
-from cascade.planning.desired import DAEMON_SETTINGS
+from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 
 MINIMUM_API = (1, 44)
@@ -77,6 +77,8 @@ class Observed:
     not_read: set[Key] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
     stale_settings: set[str] = field(default_factory=set)
+    paused: set[Key] = field(default_factory=set)
+    network_ids: Mapping[str, str] = field(default_factory=dict)
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
 
@@ -97,6 +99,7 @@ class Observed:
 def observe(fleet: Fleet, snapshots: Mapping[str, Snapshot], wanted: Resources) -> Observed:
     """The fleet as its hosts' snapshots show it. `wanted` says which parts of shared objects are ours."""
     observed = Observed(unread=set(fleet.hosts) - set(snapshots))
+    observed.network_ids = _network_ids(snapshots.get(fleet.manager.name))
     for name, snapshot in snapshots.items():
         _observe_host(observed, name, snapshot, wanted)
     engines = {name: engine for name, snapshot in snapshots.items() if (engine := _engine(snapshot))}
@@ -109,9 +112,15 @@ def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:
     return engine if engine and "api" in engine else None
 
 
+def _network_ids(manager: Snapshot | None) -> dict[str, str]:
+    engine = _engine(manager) if manager else None
+    return {network["Name"]: network["Id"] for network in (engine or {}).get("networks", ())}
+
+
 def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
     files = dict(snapshot["files"])
     _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS), snapshot, wanted)
+    files.pop(SETTINGS_STAMP, None)
     readings: tuple[tuple[Kind, Any, Callable[[Any], Fields]], ...] = (
         ("package", snapshot["packages"], _package),
         ("sysctl", snapshot["sysctls"], _sysctl),
@@ -182,7 +191,8 @@ def _daemon_settings(
         return
     observed.resources[key] = {name: settings[name] for name in wanted[key] if name in settings}
     engine = _engine(snapshot)
-    if engine and found["changed"] > engine["started"]:
+    known = snapshot["files"].get(SETTINGS_STAMP) or {}
+    if engine and found["changed"] > engine["started"] and known.get("content") != stamp(settings):
         observed.stale_settings.add(host)
 
 
@@ -231,7 +241,7 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
         "HostConfig": {name: container["HostConfig"].get(name) for name in compared},
         "NetworkingConfig": {
             "EndpointsConfig": {
-                name: {
+                _present(observed, name, endpoint): {
                     "Aliases": [
                         alias for alias in endpoint["Aliases"] or [] if not container["Id"].startswith(alias)
                     ]
@@ -244,6 +254,12 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
     health = state.get("Health", {}).get("Status", "healthy")
     observed.health[key] = int(state["Running"] and health == "healthy")
     observed.placed[key] = (host,)
+
+
+def _present(observed: Observed, name: str, endpoint: Mapping[str, Any]) -> str:
+    """A network's name, unless the container is tied to an earlier network of that name."""
+    joined = endpoint.get("NetworkID")
+    return name if not joined or observed.network_ids.get(name, joined) == joined else f"{name} (removed)"
 
 
 def _own(value: Any, inherited: Any, wanted: Any) -> Any:
@@ -276,6 +292,9 @@ def _observe_swarm(
         key = Key(manager, "service", service["Spec"]["Name"])
         observed.resources[key] = _with_network_names(service["Spec"], network_names)
         tasks = list(_healthy(service["ID"], cluster["tasks"], nodes))
+        paused = service.get("UpdateStatus", {}).get("State") == "paused"
+        if paused and len(tasks) < service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0):
+            observed.paused.add(key)
         observed.health[key] = len(tasks)
         observed.placed[key] = tuple(sorted({hosts.get(task["NodeID"], task["NodeID"]) for task in tasks}))
 

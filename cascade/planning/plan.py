@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Desired, Stage, desired
-from cascade.planning.diff import Change, diff
+from cascade.planning.diff import Change, FieldChange, diff
 from cascade.planning.observed import Observed, Snapshot, observe
 from cascade.planning.resource import Key, Resources, Unknown
 from cascade.planning.waves import Wave, rollout_order
@@ -70,6 +71,7 @@ class Plan:
     refused: tuple[str, ...]
     notes: tuple[str, ...]
     agents: tuple[AgentStatus, ...] = field(default=())
+    stopped: frozenset[str] = frozenset()
 
     def differences(self) -> Iterator[str]:
         """What differs of things that are there, field by field; what is not there at all names itself."""
@@ -99,6 +101,7 @@ def make_plan(fleet: Fleet, snapshots: Mapping[str, Snapshot]) -> Plan:
         refused=tuple(_refused(changes.values())),
         notes=tuple(_notes(fleet, observed)),
         agents=tuple(agents.values()),
+        stopped=frozenset(observed.stopped),
     )
 
 
@@ -115,6 +118,10 @@ def _changes(fleet: Fleet, wanted: Iterable[Desired], observed: Observed) -> dic
         if key.kind == "daemon-settings" and key.host in observed.stale_settings
     }
     complete = {
+        key: Change(key, "update", (FieldChange("UpdateStatus", "paused", None),), item.fields)
+        for key, item in readable.items()
+        if key in observed.paused
+    } | {
         key: Change(key, change.action, change.fields, readable[key].fields) for key, change in found.items()
     }
     return {key: {**stale, **complete}[key] for key in readable if key in complete or key in stale}
@@ -229,12 +236,16 @@ def _hold_s(wave: Wave, shaken: bool) -> float:
 
 
 def _deadline_s(wave: Wave) -> float:
-    checks = [workload.health for workload in wave.workloads if workload.health and workload.checked]
-    longest = max(
-        (check.start_period + check.retries * (check.interval + check.timeout) for check in checks),
-        default=0.0,
-    )
-    return longest + SCHEDULING_S
+    return max(map(_update_s, wave.workloads)) + SCHEDULING_S
+
+
+def _update_s(workload: Workload) -> float:
+    """The longest that an update of all replicas may take, round by round."""
+    check, update = workload.health, workload.service.deploy.update_config
+    asks = check if check and check.asks else None
+    becoming_healthy = asks.start_period + asks.retries * (asks.interval + asks.timeout) if asks else 0.0
+    rounds = max(1, ceil(workload.replicas / update.parallelism))
+    return rounds * (becoming_healthy + workload.service.stop_grace_period + update.delay)
 
 
 def _refused(changes: Iterable[Change]) -> Iterator[str]:

@@ -15,13 +15,15 @@ from cascade.model.compose import HealthCheck, Mount, RestartPolicy, Tmpfs
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
-from cascade.model.workload import Workload
+from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
 
 LABEL_SYSTEM = "cascade.system"
 LABEL_GROUP = "cascade.group"
 LABEL_AGENT = "cascade.agent"
 LABEL_DIGEST = "cascade.digest"
 REALTIME_PRIORITY = 95
+# A replica may fail once in a good rollout; when more than half do, the engine pauses it.
+TOLERATED_FAILURES = 0.5
 
 Spec = dict[str, Any]
 
@@ -166,13 +168,21 @@ def _resources(workload: Workload, scale: float) -> Spec:
     share = workload.share
     return {
         "Limits": _amounts(share.cpu_limit, share.memory_limit),
-        "Reservations": _amounts(share.cpu_reservation, share.memory_reservation, scale),
+        "Reservations": _amounts(
+            _scaled(share.cpu_reservation, scale, LEAST_NANO_CPUS),
+            _scaled(share.memory_reservation, scale, LEAST_MEMORY),
+        ),
     }
 
 
-def _amounts(nano_cpus: int | None, memory: int | None, scale: float = 1.0) -> Spec:
+def _scaled(amount: int | None, scale: float, least: int) -> int | None:
+    """A reservation on a smaller host, never less than the engine takes."""
+    return None if amount is None else max(least, int(amount * scale))
+
+
+def _amounts(nano_cpus: int | None, memory: int | None) -> Spec:
     amounts = {"NanoCPUs": nano_cpus, "MemoryBytes": memory}
-    return {name: int(amount * scale) for name, amount in amounts.items() if amount}
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def _restart(policy: RestartPolicy) -> Spec:
@@ -192,7 +202,7 @@ def _update(workload: Workload) -> Spec:
         "Delay": nanoseconds(update.delay),
         "FailureAction": update.failure_action,
         "Monitor": nanoseconds(update.monitor),
-        "MaxFailureRatio": 0,
+        "MaxFailureRatio": TOLERATED_FAILURES,
         "Order": "stop-first" if persistent else update.order,
     }
 
@@ -241,7 +251,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "ReadonlyRootfs": service.read_only,
             "NanoCpus": share.cpu_limit or 0,
             "Memory": share.memory_limit or 0,
-            "MemoryReservation": int((share.memory_reservation or 0) * host.reservation_scale),
+            "MemoryReservation": _scaled(share.memory_reservation, host.reservation_scale, LEAST_MEMORY) or 0,
             "RestartPolicy": _container_restart(service.deploy.restart_policy),
             "PortBindings": {
                 f"{port.target}/{port.protocol}": [{"HostIp": "", "HostPort": str(port.published)}]

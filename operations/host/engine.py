@@ -12,6 +12,7 @@ from paramiko import SSHException
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
+from cascade.planning.desired import SETTINGS_STAMP, stamp
 from cascade.planning.diff import Change
 from cascade.planning.plan import Recheck
 from operations.polling import poll
@@ -45,13 +46,15 @@ def apply_settings(run: Run, host: Host, change: Change) -> None:
     path = change.key.name
     new, old = f"{path}.cascade-new", f"{path}.cascade-old"
     settings = _owners_settings(host, path) | dict(change.desired)
-    _write(host, new, json.dumps(settings, indent=2, sort_keys=True))
+    _write(host, path, new, json.dumps(settings, indent=2, sort_keys=True))
     if succeeds(host, "command -v dockerd"):
-        shell(host, f"dockerd --validate --config-file={shlex.quote(new)}")
+        shell(host, f"dockerd --validate --config-file={new}")
     running = succeeds(host, f"systemctl is-active --quiet {DOCKER_UNIT}")
-    shell(host, f"test ! -e {path} || cp -p {path} {old}; mv -T {new} {path}")
+    shell(host, f"rm -f {old} && if test -e {path}; then cp -p {path} {old}; fi && mv -T {new} {path}")
     if running:
         _restart(run, host, path, old)
+    shell(host, f"rm -f {old} && install -d -m 755 {SETTINGS_STAMP.rpartition('/')[0]}")
+    shell(host, f"printf %s {stamp(settings)} > {SETTINGS_STAMP}")
 
 
 def _owners_settings(host: Host, path: str) -> dict[str, Any]:
@@ -60,18 +63,25 @@ def _owners_settings(host: Host, path: str) -> dict[str, Any]:
     return settings
 
 
-def _write(host: Host, path: str, content: str) -> None:
-    shell(host, f"install -d -m 755 {shlex.quote(path.rpartition('/')[0])}")
-    shell(host, f"cat > {shlex.quote(path)} && chmod 644 {shlex.quote(path)}", stdin=content)
+def _write(host: Host, path: str, new: str, content: str) -> None:
+    """The new file beside the old one, as closed to others as the old one is."""
+    shell(host, f"install -d -m 755 {path.rpartition('/')[0]}")
+    shell(host, f"umask 077 && cat > {new}", stdin=content)
+    shell(
+        host,
+        f"if test -e {path}; then chmod --reference={path} {new} && chown --reference={path} {new};"
+        f" else chmod 644 {new}; fi",
+    )
 
 
 def _restart(run: Run, host: Host, path: str, old: str) -> None:
     run.forget_client(host.name)
-    if not succeeds(host, f"systemctl reset-failed {DOCKER_UNIT}; systemctl restart {DOCKER_UNIT}"):
+    restart = f"systemctl reset-failed {DOCKER_UNIT}; systemctl restart {DOCKER_UNIT}"
+    if not succeeds(host, restart):
         log = shell(host, f"journalctl -u {DOCKER_UNIT} -n 5 --no-pager -o cat")
-        shell(host, f"test ! -e {old} || mv -T {old} {path}")
-        shell(host, f"systemctl reset-failed {DOCKER_UNIT}; systemctl restart {DOCKER_UNIT}")
-        raise WorkFailed(f"the engine did not start with the new {path}; the old one is back. It said: {log}")
+        shell(host, f"if test -e {old}; then mv -T {old} {path}; else rm -f {path}; fi")
+        back = "runs again" if succeeds(host, restart) else "does not start either"
+        raise WorkFailed(f"it did not start with the new {path}; with the old one it {back}. It said: {log}")
     wait_for_engine(run, host)
 
 
@@ -108,8 +118,17 @@ def recheck(run: Run, _host: Host, started: Recheck) -> None:
     """Reads the fleet again; raises WorkFailed when the started engines do not hold what is wanted."""
 
     def in_sync() -> None:
-        differing = [str(change) for change in run.fresh_plan().changes if change.key.host in started.hosts]
+        plan = run.fresh_plan()
+        if plan.unknown or plan.stopped:
+            stopped = (f"{name}: its engine does not run" for name in sorted(plan.stopped))
+            raise WorkFailed(", ".join([*map(str, plan.unknown), *stopped]))
+        differing = [str(change) for change in plan.changes if _concerns(change, started)]
         if differing:
             raise WorkFailed(f"{', '.join(differing)}: run again to mend this")
 
     poll(f"what {', '.join(started.hosts)} holds", in_sync, ENGINE_DEADLINE_S)
+
+
+def _concerns(change: Change, started: Recheck) -> bool:
+    """Whether this lies on a started host, or is its place in the Swarm."""
+    return change.key.host in started.hosts or change.key.name in started.hosts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from shutil import get_terminal_size
@@ -34,10 +35,11 @@ class _Watch:
     gate: Gate
     began: float = field(default_factory=time.monotonic)
     well_since: float | None = None
-    failures_before: dict[str, int] = field(default_factory=dict)
+    failures_before: dict[str, frozenset[tuple[int, str]]] = field(default_factory=dict)
+    failures_seen: dict[str, set[tuple[int, str]]] = field(default_factory=lambda: defaultdict(set))
     hopeless_since: dict[str, float] = field(default_factory=dict)
     abandoned: set[str] = field(default_factory=set)
-    told: int = -1
+    up: set[str] = field(default_factory=set)
 
     @property
     def seconds(self) -> float:
@@ -59,7 +61,9 @@ def hold(run: Run, host: Host, gate: Gate) -> None:
 
 def _passed(watch: _Watch) -> bool:
     workloads = {workload.name: workload for workload in watch.gate.wave.workloads}
-    standings = look(watch.run, workloads.values())
+    standings = _standings(watch)
+    if standings is None:
+        return False
     pending = {
         name: standing
         for name, standing in standings.items()
@@ -72,10 +76,25 @@ def _passed(watch: _Watch) -> bool:
     return watch.well_since is not None and time.monotonic() - watch.well_since >= watch.gate.hold_s
 
 
+def _standings(watch: _Watch) -> dict[str, Standing] | None:
+    """One look; None while an engine that restarts does not answer, until the deadline."""
+    try:
+        return look(watch.run, watch.gate.wave.workloads)
+    except (docker.errors.APIError, requests.ConnectionError) as error:
+        refused = isinstance(error, docker.errors.APIError) and error.is_client_error()
+        if refused or watch.seconds > watch.gate.deadline_s:
+            raise
+        for name in watch.run.fleet.hosts:
+            watch.run.forget_client(name)
+        return None
+
+
 def _lost(watch: _Watch, name: str, standing: Standing) -> bool:
-    """Too late, or certain: it failed again and again since the gate stands, or for a reason that stays."""
-    failures_before = watch.failures_before.setdefault(name, standing.failures)
-    if standing.failures - failures_before >= FAILURES_ARE_CERTAIN or watch.seconds > watch.gate.deadline_s:
+    """Too late, or certain: a replica failed again and again since the gate stands, or for good reason."""
+    before = watch.failures_before.setdefault(name, standing.failures)
+    watch.failures_seen[name] |= standing.failures - before
+    per_slot = Counter(slot for slot, _ in watch.failures_seen[name])
+    if watch.seconds > watch.gate.deadline_s or max(per_slot.values(), default=0) >= FAILURES_ARE_CERTAIN:
         return True
     if not standing.hopeless:
         watch.hopeless_since.pop(name, None)
@@ -114,16 +133,16 @@ def _diagnosis(run: Run, workload: Workload, standing: Standing, gate: Gate) -> 
 
 
 def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:
-    """A live line on a terminal; in a pipe a line whenever the number of healthy workloads changes."""
-    total = len(watch.gate.wave.workloads)
-    up = f"{total - len(pending)} of {total} up after {watch.seconds:.1f} s"
-    line = f"{watch.gate.wave}: {up}{_waiting(pending)}"
+    """A live line on a terminal; in a pipe a line whenever a workload has come up."""
+    names = [workload.name for workload in watch.gate.wave.workloads]
+    up = [name for name in names if name not in pending]
+    line = f"{watch.gate.wave}: {len(up)} of {len(names)} up after {watch.seconds:.1f} s{_waiting(pending)}"
     if sys.stderr.isatty():
         width = get_terminal_size().columns
         click.echo(CLEAR_LINE + f"    {line}"[: width - 1], err=True, nl=False)
-    elif pending and len(pending) != watch.told:
-        watch.host.log(line)
-    watch.told = len(pending)
+    elif pending and (fresh := [name for name in up if name not in watch.up]):
+        watch.host.log(f"{line}; now up: {', '.join(map(_short, fresh))}")
+    watch.up = set(up)
 
 
 def _clear_live_line() -> None:
@@ -133,6 +152,11 @@ def _clear_live_line() -> None:
 
 def _waiting(pending: Mapping[str, Standing]) -> str:
     """Who is waited for, by the part of the name that tells them apart inside the group."""
-    names = [f"{name.partition('_')[2]} ({standing.state})" for name, standing in pending.items()]
+    names = [f"{_short(name)} ({standing.state})" for name, standing in pending.items()]
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
     return f"; waiting for {', '.join(names[:MANY])}{more}" if names else ""
+
+
+def _short(name: str) -> str:
+    """The part of a workload's name that tells it apart inside its group."""
+    return name.partition("_")[2]

@@ -15,6 +15,7 @@ from operations.run import Run, WorkFailed
 
 CHUNK_BYTES = 1 << 20
 ALLOCATION_DEADLINE_S = 15.0
+_MILESTONES = ("Pull complete", "Already exists")
 
 
 def create_network(run: Run, host: Host, change: Change) -> None:
@@ -53,10 +54,14 @@ def deliver_image(run: Run, host: Host, change: Change) -> None:
     client, image = run.client(host.name), change.desired["present"]
     archive = change.desired.get("archive")
     if archive:
-        for _ in client.load_image(_with_progress(host, Path(archive))):
-            pass
+        told = client.load_image(_with_progress(host, Path(archive)))
     else:
-        client.pull(image)
+        told = client.pull(image, stream=True, decode=True)
+    for message in told:
+        if "error" in message:
+            raise WorkFailed(f"{image} did not arrive: {message['error']}")
+        if message.get("status") in _MILESTONES:
+            host.log(f"{message['status']}: {message.get('id', image)}")
     client.inspect_image(image)
 
 

@@ -27,14 +27,14 @@ Task = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Standing:
-    """One workload at one look: healthy replicas, what the newest task says, how often it has failed.
+    """One workload at one look: healthy replicas, what the newest task says, which attempts have failed.
 
-    `hopeless` is a reason that does not go away by itself.
+    `failures` are pairs of a slot and an attempt; `hopeless` is a reason that does not go away by itself.
     """
 
     healthy: int
     state: str
-    failures: int = 0
+    failures: frozenset[tuple[int, str]] = frozenset()
     hopeless: bool = False
 
 
@@ -61,7 +61,8 @@ def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
     newest = next((task for task in reversed(tasks) if not _counts(task, ready)), tasks[-1])
     waiting_again = newest["Status"]["State"] not in _FAILED and not _error(newest)
     telling = failures[-1] if failures and waiting_again else newest
-    return Standing(len(up), describe(telling), len(failures), bool(_HOPELESS.search(_error(tasks[-1]))))
+    failed = frozenset((task["Slot"], task["ID"]) for task in failures)
+    return Standing(len(up), describe(telling), failed, bool(_HOPELESS.search(_error(tasks[-1]))))
 
 
 def _counts(task: Task, ready: set[str]) -> bool:
@@ -76,7 +77,7 @@ def describe(task: Task) -> str:
     """A task's state with the engine's error and exit code, where there are any."""
     exit_code = task["Status"].get("ContainerStatus", {}).get("ExitCode")
     parts = [task["Status"]["State"], _error(task), f"exit code {exit_code}" if exit_code else ""]
-    return ", ".join(filter(None, parts))
+    return _CONTROL.sub("", ", ".join(filter(None, parts)))
 
 
 def container_standing(client: EngineClient, name: str) -> Standing:
@@ -94,9 +95,8 @@ def container_standing(client: EngineClient, name: str) -> Standing:
         f"exit code {state['ExitCode']}" if state["ExitCode"] else "",
     ]
     well = state["Running"] and health == "healthy"
-    return Standing(
-        int(well), ", ".join(filter(None, parts)), container["RestartCount"], health == "unhealthy"
-    )
+    failed = frozenset((1, str(number)) for number in range(container["RestartCount"]))
+    return Standing(int(well), ", ".join(filter(None, parts)), failed, health == "unhealthy")
 
 
 def look(run: Run, workloads: Iterable[Workload]) -> dict[str, Standing]:

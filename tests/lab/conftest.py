@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.engine import reachable_engine
 from lab.errors import LabError
 from lab.hosts import HOSTS
 from lab.polling import until
@@ -118,14 +120,18 @@ class Evidence:
     healthy: dict[str, datetime]
 
 
+@cache
+def docker() -> tuple[str, ...]:
+    """The command that reaches this machine's engine, with sudo where it takes that."""
+    engine = reachable_engine()
+    assert engine, "no Docker engine answers on this machine"
+    return engine.command
+
+
 def on_host(name: str, command: str) -> str:
     """Runs a command as root on a test host, past Cascade."""
-    done = subprocess.run(
-        ("docker", "exec", f"cascade-lab-{name}", "sh", "-c", command),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    argv = (*docker(), "exec", f"cascade-lab-{name}", "sh", "-c", command)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{name}: {command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 

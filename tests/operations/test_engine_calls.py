@@ -219,7 +219,7 @@ def test_an_image_that_did_not_arrive_is_an_error(
 ) -> None:
     change = wanted("image", image_id, "pc2")
     pulled = Change(change.key, "create", (), {"present": "a@sha256:" + "0" * 64})
-    engine.answers = {"/v1.44/images/create": b"HTTP/1.0 200 OK\r\n\r\n"}
-    with pytest.raises(Exception, match="404"):
+    engine.answers = {"/v1.44/images/create": b'HTTP/1.0 200 OK\r\n\r\n{"error": "manifest unknown"}'}
+    with pytest.raises(WorkFailed, match="did not arrive: manifest unknown"):
         deliver_image(run, run.state.inventory.get_host("pc2"), pulled)
     assert calls(engine)[0] == "POST /images/create"

@@ -94,7 +94,9 @@ def test_the_last_failure_is_told_while_its_successor_only_waits(tasks: list[Tas
         for code in (2, 3)
     )
     standing = _of_tasks([*tasks[1:], first, second, became(tasks[0], "ready")], ready)
-    assert standing == Standing(2, "failed, task: non-zero exit (3), exit code 3", failures=2)
+    assert standing == Standing(
+        2, "failed, task: non-zero exit (3), exit code 3", frozenset({(1, first["ID"])})
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ CONTAINERS: dict[str, tuple[dict[str, Any], int, Standing]] = {
     "restarting": (
         {"Running": False, "Status": "restarting", "ExitCode": 3, "Health": {"Status": "starting"}},
         4,
-        Standing(0, "restarting, starting, exit code 3", failures=4),
+        Standing(0, "restarting, starting, exit code 3", frozenset((1, str(n)) for n in range(4))),
     ),
     "stopped while it was well": (
         {"Running": False, "Status": "exited"},
@@ -332,6 +334,28 @@ def test_a_gate_fails_at_its_deadline(
         gates.hold(run, host, gate_of(deadline_s=0.0))
 
 
+def failed(task: Task, first: int, last: int) -> list[Task]:
+    """The failed attempts of one slot that the engine still keeps: it forgets the oldest."""
+    return [
+        {**became(task, "failed", Err="task: non-zero exit (1)"), "ID": f"attempt-{number}"}
+        for number in range(first, last)
+    ]
+
+
+def test_one_failure_of_every_replica_is_no_certainty(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    gate_of: Callable[..., Gate],
+) -> None:
+    watch = gates._Watch(run, host, gate_of())
+    swarm([became(task, "starting") for task in tasks])
+    assert not gates._passed(watch)
+    swarm([item for task in tasks for item in (*failed(task, 0, 1), became(task, "starting"))])
+    assert not gates._passed(watch)
+
+
 def test_failures_from_before_the_gate_are_not_counted(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
@@ -340,12 +364,12 @@ def test_failures_from_before_the_gate_are_not_counted(
     gate_of: Callable[..., Gate],
 ) -> None:
     watch = gates._Watch(run, host, gate_of())
-    failed = [became(tasks[0], "failed", Err="task: non-zero exit (1)")]
-    swarm([*failed * 5, became(tasks[0], "starting"), *tasks[1:]])
+    waiting = [became(tasks[0], "starting"), *tasks[1:]]
+    swarm([*failed(tasks[0], 0, 4), *waiting])
     assert not gates._passed(watch)
-    swarm([*failed * 7, became(tasks[0], "starting"), *tasks[1:]])
+    swarm([*failed(tasks[0], 2, 6), *waiting])
     assert not gates._passed(watch)
-    swarm([*failed * 8, became(tasks[0], "starting"), *tasks[1:]])
+    swarm([*failed(tasks[0], 3, 7), *waiting])
     with pytest.raises(WorkFailed, match=r"2 of 3 replicas healthy\n  state: failed, task: non-zero exit"):
         gates._passed(watch)
 

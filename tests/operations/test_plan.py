@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
+from cascade.planning.desired import SETTINGS_STAMP
 from cascade.planning.diff import Change
 from cascade.planning.plan import Gate, Plan, Recheck, make_plan
 from cascade.planning.waves import rollout_order
@@ -331,8 +332,18 @@ SETTINGS_CASES = (
         daemon_json("pc2", lambda text: " ".join(text.split())),
     ),
     Case(
-        "the settings changed after the engine had started",
+        "the settings were touched after the engine had started with them",
         changed_after_start("pc2"),
+    ),
+    Case(
+        "the settings changed after the engine had started with others",
+        all_of(changed_after_start("pc2"), setting("another", "pc2", "files", SETTINGS_STAMP, "content")),
+        (f"update daemon-settings {DAEMON} on pc2",),
+        SHAKEN_PC2_GATES,
+    ),
+    Case(
+        "the settings changed, and nobody knows what the engine started with",
+        all_of(changed_after_start("pc2"), setting(None, "pc2", "files", SETTINGS_STAMP)),
         (f"update daemon-settings {DAEMON} on pc2",),
         SHAKEN_PC2_GATES,
     ),

@@ -143,7 +143,6 @@ def test_the_closing_line_says_how_it_ended(run: Run, bare: Snapshots, fleet: Fl
     assert run.summary().startswith("failed with exit code 4; ")
 
 
-@pytest.mark.xfail(strict=True, reason="only changes count, and agents that are down are none")
 def test_a_run_that_only_waits_behind_gates_does_not_call_itself_in_sync(
     run: Run, converged: Snapshots
 ) -> None:

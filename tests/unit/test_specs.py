@@ -135,7 +135,7 @@ def test_a_service_in_full(home_fleet: Fleet) -> None:
             "Delay": 10 * SECOND,
             "FailureAction": "pause",
             "Monitor": 5 * SECOND,
-            "MaxFailureRatio": 0,
+            "MaxFailureRatio": 0.5,
             "Order": "start-first",
         },
         "RollbackConfig": {
