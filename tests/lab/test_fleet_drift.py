@@ -43,6 +43,15 @@ DRIFTS = (
         operation="install curl",
     ),
     Drift(
+        name="the engine's package was removed",
+        host="pc2",
+        by_hand="apt-get remove -y -q docker.io",
+        look="dpkg-query -W -f '${db:Status-Status} ' docker.io; systemctl is-active docker.service",
+        mended="installed active",
+        operation="install docker.io",
+        restarts_host="pc2",
+    ),
+    Drift(
         name="a unit was stopped and disabled",
         host="pc2",
         by_hand="systemctl disable --now docker.service docker.socket",
