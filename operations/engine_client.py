@@ -15,6 +15,8 @@ from urllib3.connection import HTTPConnection
 API_VERSION = "1.44"
 CHANNELS = 4
 TIMEOUT_S = 60.0
+# docker-py reads the deploying machine's files whenever it holds no entry at all.
+NO_CREDENTIALS = AuthConfig({"auths": {"nobody.invalid": {}}})
 _READS = {"GET", "HEAD"}
 
 
@@ -58,7 +60,7 @@ class EngineClient(APIClient):
     def __init__(self, transport: Transport, on_write: Callable[[], None]) -> None:
         super().__init__(base_url="http://docker:80", version=API_VERSION, timeout=int(TIMEOUT_S))
         # The deploying machine's registry passwords and proxies are nobody's business on the hosts.
-        self._auth_configs = AuthConfig({})
+        self._auth_configs = NO_CREDENTIALS
         self.trust_env = False
         self._on_write = on_write
         self.mount("http://docker:80", _ChannelAdapter(transport))
