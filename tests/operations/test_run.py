@@ -193,8 +193,9 @@ def folder(tmp_path: Path) -> Path:
         if path.name != "__pycache__":
             (tmp_path / "group_data" / path.name).symlink_to(path)
     (tmp_path / "inventory.py").write_text(
-        "mainpc = [('mainpc', {'ssh_hostname': '192.0.2.1', 'swarm_address': '10.203.0.11'})]\n"
-        "pc2 = [('pc2', {'ssh_hostname': '192.0.2.2', 'swarm_address': '10.203.0.12'})]\n"
+        "_nowhere = {'ssh_hostname': '127.0.0.1', 'ssh_port': 9}\n"
+        "mainpc = [('mainpc', {**_nowhere, 'swarm_address': '10.203.0.11'})]\n"
+        "pc2 = [('pc2', {**_nowhere, 'swarm_address': '10.203.0.12'})]\n"
     )
     return tmp_path
 
@@ -224,8 +225,39 @@ def test_wrong_files_end_the_run_before_any_connection(folder: Path) -> None:
         assert f"group_data: {host}.absent: moon: name gpu" in done.stderr
     assert "failed with exit code 64" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "192.0.2" not in done.stderr
+    assert "127.0.0.1" not in done.stderr
     assert done.stdout == ""
+
+
+MISTAKES = {
+    "a model refuses its values": (
+        "from cascade.model.fleet import Overlay\nnetworks = (Overlay(name='a', subnet='1', intern=True),)\n",
+        ("Overlay.subnet: Input is not a valid IPv4 network", "Overlay.intern: unknown key"),
+    ),
+    "a name that is not a person's to give": ("name = 'x'\n", ("mainpc.name: nothing reads this",)),
+    "a folder that is none": ("stacks = 3\n", ("3: no group files",)),
+    "a key that is not there": ("ssh_key = '/no/such/key'\n", ("/no/such/key: there is no such key",)),
+}
+
+
+@pytest.mark.parametrize(("written", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_group_data_is_told_without_a_traceback(
+    folder: Path, written: str, said: tuple[str, ...]
+) -> None:
+    (folder / "group_data" / "inventory.py").write_text(written)
+    done = pyinfra(folder, "inventory.py", "deploy.py", "-y")
+    assert done.returncode == INVALID
+    for words in said:
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_holds_for_the_system_must_not_differ_between_hosts(folder: Path) -> None:
+    (folder / "group_data" / "pc2.py").unlink()
+    (folder / "group_data" / "pc2.py").write_text("swarm_role = 'worker'\nsystem = 'another'\n")
+    done = pyinfra(folder, "inventory.py", "deploy.py", "-y")
+    assert done.returncode == INVALID
+    assert "pc2.system: differs from mainpc's" in done.stderr
 
 
 def test_without_a_terminal_nobody_is_asked(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The lab's key pair and its pinned host keys."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import paramiko
@@ -25,6 +26,15 @@ def test_the_pair_is_made_once_private_and_usable(tmp_path: Path) -> None:
     assert keys.ensure_key_pair(tmp_path) == public
     assert private.stat().st_mode & 0o077 == 0
     assert public.split()[1] == paramiko.Ed25519Key.from_private_key_file(str(private)).get_base64()
+
+
+def test_two_at_once_make_one_pair(tmp_path: Path) -> None:
+    for attempt in range(20):
+        lab_dir = tmp_path / str(attempt)
+        lab_dir.mkdir()
+        with ThreadPoolExecutor(4) as pool:
+            found = set(pool.map(lambda _, lab_dir=lab_dir: keys.ensure_key_pair(lab_dir), range(4)))
+        assert found == {keys.ensure_key_pair(lab_dir)}
 
 
 def test_a_broken_private_key_is_made_anew(tmp_path: Path) -> None:
