@@ -68,15 +68,6 @@ def image_archive(busybox: bytes, scripts: dict[str, bytes]) -> bytes:
     )
 
 
-def image_id(archive: Path) -> str:
-    """The full ID that the image of an archive has in every engine."""
-    with tarfile.open(archive) as opened:
-        member = opened.extractfile("manifest.json")
-        assert member is not None
-        config = json.load(member)[0]["Config"]
-    return f"sha256:{str(config).removesuffix('.json')}"
-
-
 def root_file_system(busybox: bytes, scripts: dict[str, bytes]) -> dict[str, Entry]:
     """Every path of the image, in order."""
     folders = {name: Entry(0o755, folder=True) for name in ("bin", "dev", "etc", "proc", "stand-in", "sys")}

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from cascade.model.image import image_id
 from lab import hosts, ssh
 from lab.engine import Engine
 from lab.errors import LabError
 from lab.hosts import HOSTS, Host, Lab, open_lab
 from lab.polling import until
 from lab.progress import say_aloud
-from lab.stand_in import REFERENCE, image_id, stand_in_archive
+from lab.stand_in import REFERENCE, stand_in_archive
 
 MAINPC, PC2 = HOSTS
 AGENT = {"AGENT_NAME": "Echo", "PORT": "7200", "HEALTH_PORT": "8200", "REPLICA_SLOT": "2"}

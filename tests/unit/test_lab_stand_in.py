@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cascade.model.image import image_id
 from lab import stand_in
 
 SCRIPTS = {"stand-in": b"#!/bin/sh\n", "answer": b"#!/bin/sh\n", "curl": b"#!/bin/sh\n"}
@@ -36,7 +37,7 @@ def test_another_script_gives_another_image(tmp_path: Path) -> None:
     for scripts in (SCRIPTS, {**SCRIPTS, "curl": b"#!/bin/sh\nexit 1\n"}):
         archive = tmp_path / "image.tar"
         archive.write_bytes(stand_in.image_archive(BUSYBOX, scripts))
-        ids.add(stand_in.image_id(archive))
+        ids.add(image_id(archive))
     assert len(ids) == 2
 
 
