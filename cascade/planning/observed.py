@@ -102,7 +102,11 @@ def observe(fleet: Fleet, snapshots: Mapping[str, Snapshot], wanted: Resources) 
     observed.network_ids = _network_ids(snapshots.get(fleet.manager.name))
     for name, snapshot in snapshots.items():
         _observe_host(observed, name, snapshot, wanted)
-    engines = {name: engine for name, snapshot in snapshots.items() if (engine := _engine(snapshot))}
+    engines = {
+        name: engine
+        for name, snapshot in snapshots.items()
+        if (engine := _engine(snapshot)) and name not in observed.faulty
+    }
     _observe_swarm(observed, fleet.manager.name, engines, wanted)
     return observed
 
@@ -214,6 +218,9 @@ def _observe_engine(observed: Observed, host: str, engine: Mapping[str, Any], wa
         _engine_fault(
             observed, host, f"its API {engine['api']} is older than 1.44: upgrade Docker to 25 or later"
         )
+        return
+    if (swarm := engine["swarm"]["LocalNodeState"]) not in ("active", "inactive"):
+        _engine_fault(observed, host, f"its part of the Swarm is {swarm}: wait for it, or see `docker info`")
         return
     for volume in engine["volumes"]:
         observed.resources[Key(host, "volume", volume["Name"])] = {"driver": volume["Driver"]}

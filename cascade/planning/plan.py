@@ -112,19 +112,16 @@ def _changes(fleet: Fleet, wanted: Iterable[Desired], observed: Observed) -> dic
         {key: comparable(key.kind, item.fields) for key, item in readable.items()},
         {key: comparable(key.kind, fields) for key, fields in observed.resources.items()},
     )
-    stale = {
-        key: Change(key, "update", (), item.fields)
-        for key, item in readable.items()
-        if key.kind == "daemon-settings" and key.host in observed.stale_settings
-    }
-    complete = {
-        key: Change(key, "update", (FieldChange("UpdateStatus", "paused", None),), item.fields)
-        for key, item in readable.items()
-        if key in observed.paused
-    } | {
-        key: Change(key, change.action, change.fields, readable[key].fields) for key, change in found.items()
-    }
-    return {key: {**stale, **complete}[key] for key in readable if key in complete or key in stale}
+    changes = {}
+    for key, item in readable.items():
+        if key in found:
+            changes[key] = replace(found[key], desired=item.fields)
+        elif key in observed.paused:
+            paused = FieldChange("UpdateStatus", "paused", None)
+            changes[key] = Change(key, "update", (paused,), item.fields)
+        elif key.kind == "daemon-settings" and key.host in observed.stale_settings:
+            changes[key] = Change(key, "update", (), item.fields)
+    return changes
 
 
 def _scaled(fleet: Fleet, order: Iterable[Wave], observed: Observed) -> dict[str, int]:

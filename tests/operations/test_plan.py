@@ -960,6 +960,22 @@ def test_nobody_is_told_to_remove_a_volume_only_because_it_has_no_label(
     assert make_plan(fleet, converged).refused == ()
 
 
+@pytest.mark.parametrize("waiting", [True, False], ids=["a replica waits", "all are well"])
+def test_a_paused_update_is_posted_again_while_a_replica_waits(
+    waiting: bool, converged: Snapshots, fleet: Fleet
+) -> None:
+    engine_of_manager = converged["mainpc"]["docker"]
+    (found,) = (item for item in engine_of_manager["services"] if item["Spec"]["Name"] == COORDINATOR)
+    found["UpdateStatus"] = {"State": "paused"}
+    if waiting:
+        task = next(task for task in engine_of_manager["tasks"] if task["ServiceID"] == found["ID"])
+        task["Status"]["State"] = "failed"
+    plan = make_plan(fleet, converged)
+    expected = [f"update service {COORDINATOR} on mainpc: UpdateStatus"] if waiting else []
+    assert [said(change) for change in plan.changes] == expected
+    assert all(change.desired["TaskTemplate"] for change in plan.changes)
+
+
 def test_converged_hosts_need_nothing(converged: Snapshots, fleet: Fleet) -> None:
     plan = make_plan(fleet, converged)
     assert (plan.changes, plan.unknown, plan.refused) == ((), (), ())
@@ -1089,6 +1105,14 @@ UNREADABLE = {
     "an engine that is too old": (
         setting("1.43", *engine("pc2", "api")),
         "pc2: Docker engine: its API 1.43 is older than 1.44: upgrade Docker to 25 or later",
+    ),
+    "a worker's Swarm that is still starting": (
+        setting("pending", *engine("pc2", "swarm", "LocalNodeState")),
+        "pc2: Docker engine: its part of the Swarm is pending: wait for it, or see `docker info`",
+    ),
+    "a manager's Swarm that is locked": (
+        setting("locked", *engine("mainpc", "swarm", "LocalNodeState")),
+        "mainpc: Docker engine: its part of the Swarm is locked: wait for it, or see `docker info`",
     ),
     "a file": (
         setting({"error": REASON}, "pc2", "files", SYSCTLS),
