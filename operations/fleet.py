@@ -11,6 +11,7 @@ from pyinfra.api.inventory import Inventory
 from cascade.model.fleet import Fleet, FleetSettings, assemble
 from cascade.model.host import Host
 from cascade.model.loader import load_group_files
+from cascade.model.options import Options
 from cascade.model.strict import InvalidFiles, Problem, problems_of
 
 _PYINFRA = ("ssh_", "_")
@@ -31,6 +32,11 @@ def load_fleet(inventory: Inventory) -> Fleet:
         problems += _strays(name, values)
     shared: dict[str, Any] = next(iter(data.values()), {})
     problems += _disagreements(data)
+    options = Options()
+    try:
+        options = Options(**_known(Options, shared))
+    except ValidationError as error:
+        problems += problems_of(error, "--data")
     try:
         settings = FleetSettings(**_known(FleetSettings, shared))
     except ValidationError as error:
@@ -41,18 +47,23 @@ def load_fleet(inventory: Inventory) -> Fleet:
         problems += invalid.problems
     if problems or settings is None:
         raise InvalidFiles(problems)
-    return assemble(settings, hosts, groups)
+    return assemble(settings, hosts, groups, options)
 
 
 def _known(
-    model: type[Host] | type[FleetSettings], values: dict[str, Any], without: str = ""
+    model: type[Host] | type[FleetSettings] | type[Options], values: dict[str, Any], without: str = ""
 ) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in model.model_fields and name != without}
 
 
 def _strays(host: str, values: dict[str, Any]) -> list[Problem]:
     """A name that nothing reads is a mistake, not data; and so is a key that is not there."""
-    known = Host.model_fields.keys() | FleetSettings.model_fields.keys() | {"stacks"}
+    known = (
+        Host.model_fields.keys()
+        | FleetSettings.model_fields.keys()
+        | Options.model_fields.keys()
+        | {"stacks"}
+    )
     strays = [
         Problem("group_data", f"{host}.{name}", "nothing reads this: is it misspelt?")
         for name in values
@@ -71,6 +82,6 @@ def _disagreements(data: dict[str, dict[str, Any]]) -> list[Problem]:
     return [
         Problem("group_data", f"{host}.{name}", f"differs from {first[0]}'s: it is one value for all hosts")
         for host, values in others
-        for name in (*FleetSettings.model_fields, "stacks")
+        for name in (*FleetSettings.model_fields, *Options.model_fields, "stacks")
         if values.get(name) != first[1].get(name)
     ]

@@ -1,12 +1,13 @@
-"""A fleet's connections for a command of `cascade`, made the way pyinfra makes its own."""
+"""An inventory and its connections for a command of `cascade`, made the way pyinfra makes its own."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import pyinfra_cli  # noqa: F401 - its import patches the standard library for gevent, before all else
@@ -16,17 +17,18 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.output import set_echo, set_formatter
 from pyinfra.api.state import State, StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
+from pyinfra_cli.cli import _apply_inventory_limit
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.log import setup_logging
 
 from operations.run import INVALID, UNREACHABLE, Run
 
 
-@contextmanager
-def session(inventory: Path) -> Iterator[Run]:
-    """Connects to every host of an inventory file, for reading.
+def load(inventory: Path, limit: Iterable[str] = (), data: Mapping[str, Any] | None = None) -> Run:
+    """A run of an inventory file whose files have been checked; nothing is connected.
 
-    Ends the process with 64 when files are wrong and with 6 when a host is unreachable.
+    `limit` names hosts or groups of the inventory; `data` wins over everything in the files.
+    Ends the process with 64 when the files are wrong.
     """
     set_formatter(click.style)
     set_echo(click.echo)
@@ -39,20 +41,36 @@ def session(inventory: Path) -> Iterator[Run]:
     ctx_config.set(config)
     run = Run(state)
     try:
-        hosts = run.load(make_inventory, str(inventory), cwd=state.cwd)
+        hosts = run.load(make_inventory, str(inventory), cwd=state.cwd, override_data=dict(data or {}))
+        limited = _apply_inventory_limit(hosts, list(limit))
     except click.ClickException as error:
         error.show()
         raise SystemExit(INVALID) from error
     ctx_inventory.set(hosts)
-    state.init(hosts, config)
+    state.init(hosts, config, initial_limit=limited)
     run.join()
-    state.set_stage(StateStage.Connect)
+    return run
+
+
+@contextmanager
+def connected(run: Run) -> Iterator[Run]:
+    """Connects a loaded run to its hosts; ends the process with 6 when one is unreachable."""
+    run.state.set_stage(StateStage.Connect)
     try:
-        connect_all(state)
+        connect_all(run.state)
     except PyinfraError as error:
         raise SystemExit(UNREACHABLE) from error
-    state.set_stage(StateStage.Prepare)
+    run.state.set_stage(StateStage.Prepare)
     try:
         yield run
     finally:
-        disconnect_all(state)
+        disconnect_all(run.state)
+
+
+@contextmanager
+def session(
+    inventory: Path, limit: Iterable[str] = (), data: Mapping[str, Any] | None = None
+) -> Iterator[Run]:
+    """A loaded and connected run."""
+    with connected(load(inventory, limit, data)) as run:
+        yield run

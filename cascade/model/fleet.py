@@ -11,6 +11,7 @@ from ipaddress import IPv4Network
 from cascade.model.compose import HealthTiming
 from cascade.model.host import Host, constraint_fault
 from cascade.model.image import ImageSource
+from cascade.model.options import Options
 from cascade.model.quantities import Whole
 from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles, Problem, Strict, twice
@@ -54,6 +55,7 @@ class Fleet:
     settings: FleetSettings
     hosts: dict[str, Host]
     groups: dict[str, GroupFile]
+    options: Options = field(default_factory=Options)
     scaled: Mapping[str, int] = field(default_factory=dict)
 
     def replicas(self, workload: Workload) -> int:
@@ -93,9 +95,14 @@ class Fleet:
         return tuple(host for host in self.hosts.values() if all(map(host.meets, constraints)))
 
 
-def assemble(settings: FleetSettings, hosts: dict[str, Host], groups: dict[str, GroupFile]) -> Fleet:
+def assemble(
+    settings: FleetSettings,
+    hosts: dict[str, Host],
+    groups: dict[str, GroupFile],
+    options: Options | None = None,
+) -> Fleet:
     """The fleet, if everything fits together; raises InvalidFiles with every problem."""
-    fleet = Fleet(settings, hosts, groups)
+    fleet = Fleet(settings, hosts, groups, options or Options())
     if problems := [
         *_order_problems(fleet),
         *_host_problems(fleet),

@@ -23,15 +23,16 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a person's files: where it stands, and what is wrong with it."""
+    """One mistake in a person's files: where it stands, what is wrong with it, and what to write instead."""
 
     file: str
     path: str
     reason: str
+    fix: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.file}: {self.path}" if self.path else self.file
-        return f"{where}: {self.reason}"
+        parts = (self.file, self.path, self.reason)
+        return ": ".join(filter(None, parts)) + (f"; {self.fix}" if self.fix else "")
 
 
 class InvalidFiles(Exception):

@@ -1,0 +1,29 @@
+"""`cascade status`: how every agent stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cascade.commands.arguments import ATTENTION, inventory_argument, json_option
+from cascade.report import status_document, status_table
+from operations.session import session
+
+
+@click.command()
+@inventory_argument
+@json_option
+def command(inventory: Path, as_json: bool) -> None:
+    """Show how every agent stands. Exit code 0: all healthy; 2: an agent is down."""
+    with session(inventory) as run:
+        plan = run.fresh_plan()
+        run.refuse(plan.unknown)
+    document = status_document(run.fleet, plan.agents)
+    if as_json:
+        click.echo(json.dumps(document))
+    else:
+        status_table(document)
+    if not document["healthy"]:
+        raise SystemExit(ATTENTION)
