@@ -25,6 +25,7 @@ from operations.run import ERROR, UNREACHABLE, Run, WorkFailed
 from operations.swarm.cluster import join, label
 from operations.swarm.gate import hold
 from operations.swarm.objects import create_network, create_volume, deliver_image
+from operations.swarm.removal import remove
 from operations.swarm.workloads import apply_container, apply_service
 
 Commands = Iterator[PyinfraCommand]
@@ -70,6 +71,8 @@ def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
         yield _call(hold, assigned)
     elif isinstance(assigned, Recheck):
         yield _call(recheck, assigned)
+    elif assigned[0].action == "remove":
+        yield _call(remove, assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:
         yield from _ON_HOST[kind](assigned)
     else:

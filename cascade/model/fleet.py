@@ -70,9 +70,32 @@ class Fleet:
     def group_order(self) -> tuple[str, ...]:
         return tuple(name for phase in self.settings.phases for name in phase)
 
+    @property
+    def disabled_groups(self) -> tuple[str, ...]:
+        """Groups whose file says that they are not to run."""
+        return tuple(name for name in self.group_order if not self.groups[name].enabled)
+
+    @property
+    def chosen_groups(self) -> tuple[str, ...]:
+        """The groups that this run is about, in the order of the phases: all, unless its options say less."""
+        enabled = [name for name in self.group_order if self.groups[name].enabled]
+        if self.options.from_group:
+            enabled = enabled[enabled.index(self.options.from_group) :]
+        return tuple(name for name in enabled if name in (self.options.group or enabled))
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run's options choose among the groups."""
+        return bool(self.options.group or self.options.from_group)
+
     @cached_property
     def workloads(self) -> dict[str, tuple[Workload, ...]]:
-        """By group, in the order of the phases."""
+        """Those of the chosen groups, by group, in the order of the phases."""
+        return {name: self.all_workloads[name] for name in self.chosen_groups}
+
+    @cached_property
+    def all_workloads(self) -> dict[str, tuple[Workload, ...]]:
+        """Those of every group in a phase, whether it is to run or not."""
         return {
             name: workloads_of(self.groups[name], self.settings.health_timing) for name in self.group_order
         }
@@ -104,6 +127,7 @@ def assemble(
     """The fleet, if everything fits together; raises InvalidFiles with every problem."""
     fleet = Fleet(settings, hosts, groups, options or Options())
     if problems := [
+        *_option_problems(fleet),
         *_order_problems(fleet),
         *_host_problems(fleet),
         *_group_problems(fleet),
@@ -111,6 +135,22 @@ def assemble(
     ]:
         raise InvalidFiles(problems)
     return fleet
+
+
+def _option_problems(fleet: Fleet) -> Iterator[Problem]:
+    if fleet.options.group and fleet.options.from_group:
+        yield Problem("options", "from_group", "stands beside group", "give one of the two")
+    asked = {"group": fleet.options.group, "from_group": (fleet.options.from_group,)}
+    enabled = [name for name in fleet.group_order if name in fleet.groups and fleet.groups[name].enabled]
+    for option, names in asked.items():
+        for name in filter(None, names):
+            if name not in fleet.groups:
+                yield Problem(
+                    "options", option, f"there is no group {name}", f"the groups are {', '.join(enabled)}"
+                )
+            elif name not in enabled:
+                fix = f"take x-enabled: false out of {fleet.groups[name].file}"
+                yield Problem("options", option, f"{name} is not enabled, or in no phase", fix)
 
 
 def _order_problems(fleet: Fleet) -> Iterator[Problem]:
@@ -165,7 +205,7 @@ def _service_problems(fleet: Fleet, group: GroupFile, name: str) -> Iterator[Pro
 def _port_problems(fleet: Fleet) -> Iterator[Problem]:
     """An ingress port is taken on every host, any other on the hosts of its service."""
     taken: dict[tuple[str, int, str], str] = {}
-    for group in fleet.groups.values():
+    for group in filter(lambda group: group.enabled, fleet.groups.values()):
         for name, service in group.services.items():
             constraints = service.deploy.placement.constraints
             if any(map(constraint_fault, constraints)):

@@ -94,8 +94,10 @@ def group_of(document: object, file: str) -> GroupFile:
 
 
 def _without_fragments(document: dict[Any, Any]) -> dict[Any, Any]:
-    """Top-level `x-` keys are Compose's place for anchors and carry no meaning of their own."""
-    return {key: value for key, value in document.items() if not str(key).startswith("x-")}
+    """Top-level `x-` keys are Compose's place for anchors; only `x-enabled` has a meaning of its own."""
+    return {
+        key: value for key, value in document.items() if key == "x-enabled" or not str(key).startswith("x-")
+    }
 
 
 def _variables(value: object, *location: int | str) -> Iterator[tuple[str, str]]:

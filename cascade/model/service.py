@@ -105,12 +105,16 @@ class NamedVolume(Strict):
 
 
 class GroupFile(Strict):
-    """One service group, as a person writes it."""
+    """One service group, as a person writes it.
+
+    A group that is not `enabled` is checked like any other, and does not run.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     services: dict[str, Service]
     networks: dict[str, ExternalNetwork] = {}
     volumes: dict[str, NamedVolume | None] = {}
+    enabled: bool = Field(True, alias="x-enabled")
 
     _file: str = PrivateAttr("")
 

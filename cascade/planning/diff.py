@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cascade.planning.resource import Fields, Key, Resources
 
-Action = Literal["create", "update", "replace"]
+Action = Literal["create", "update", "replace", "remove"]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 
@@ -13,6 +13,7 @@ from cascade.planning.comparable import comparable
 from cascade.planning.desired import Desired, Stage, desired
 from cascade.planning.diff import Change, FieldChange, diff
 from cascade.planning.observed import Observed, Snapshot, observe
+from cascade.planning.removal import group_of, removals, waiting
 from cascade.planning.resource import Key, Resources, Unknown
 from cascade.planning.waves import Wave, rollout_order
 
@@ -83,26 +84,35 @@ class Plan:
 def make_plan(fleet: Fleet, snapshots: Mapping[str, Snapshot]) -> Plan:
     """Compares the fleet's files with its hosts. Pure: the same input gives the same plan.
 
-    Hosts of the fleet without a snapshot are left out, with everything that lies on them.
+    Hosts of the fleet without a snapshot are left out, with everything that lies on them or waits for them.
     """
     order = rollout_order(fleet)
     wanted = desired(fleet, order)
     resources: Resources = {item.key: item.fields for item in wanted}
     observed = observe(fleet, snapshots, resources)
-    if scaled := _scaled(fleet, order, observed):
+    left_out, scaled = waiting(fleet, observed), _scaled(fleet, order, observed)
+    if left_out or scaled:
         fleet = replace(fleet, scaled=scaled)
+        order = tuple(_without(order, left_out))
         wanted = desired(fleet, order)
     changes = _changes(fleet, wanted, observed)
+    removed = removals(fleet, observed, () if fleet.partial else fleet.disabled_groups)
     agents = {status.workload.name: status for wave in order for status in _statuses(fleet, wave, observed)}
     return Plan(
-        steps=_steps(fleet, order, wanted, changes, observed, agents),
-        changes=tuple(changes.values()),
+        steps=_steps(fleet, order, wanted, changes, removed, observed, agents),
+        changes=(*removed, *changes.values()),
         unknown=tuple(observed.unknown),
         refused=tuple(_refused(changes.values())),
         notes=tuple(_notes(fleet, observed)),
         agents=tuple(agents.values()),
         stopped=frozenset(observed.stopped),
     )
+
+
+def _without(order: Iterable[Wave], left_out: Container[str]) -> Iterator[Wave]:
+    for wave in order:
+        if members := tuple(workload for workload in wave.workloads if workload.name not in left_out):
+            yield replace(wave, workloads=members)
 
 
 def _changes(fleet: Fleet, wanted: Iterable[Desired], observed: Observed) -> dict[Key, Change]:
@@ -156,6 +166,7 @@ def _steps(
     order: Iterable[Wave],
     wanted: Iterable[Desired],
     changes: Mapping[Key, Change],
+    removed: Iterable[Change],
     observed: Observed,
     agents: Mapping[str, AgentStatus],
 ) -> dict[Stage, tuple[Step, ...]]:
@@ -179,8 +190,22 @@ def _steps(
         and Key(change.key.host, "swarm", change.key.host) in observed.resources
     }
     if fleet.manager.name not in observed.unread:
-        steps["rollout"] = list(_rollout(fleet, order, changes, disturbed, agents))
+        steps["rollout"] = [
+            *_removal_steps(fleet, removed, observed),
+            *_rollout(fleet, order, changes, disturbed, agents),
+        ]
     return {stage: tuple(found) for stage, found in steps.items()}
+
+
+def _removal_steps(fleet: Fleet, removed: Iterable[Change], observed: Observed) -> Iterator[Step]:
+    """One step per group, on all hosts at once."""
+    by_group: dict[str | None, dict[str, list[Change]]] = {}
+    for change in removed:
+        group = group_of(fleet, observed.resources[change.key])
+        by_group.setdefault(group, defaultdict(list))[change.key.host].append(change)
+    for group, work in by_group.items():
+        name = f"{group}: remove {sum(map(len, work.values()))} agents, which are not enabled"
+        yield Step(name, {host: tuple(found) for host, found in work.items()})
 
 
 def _host_steps(changes: Iterable[Change]) -> Iterator[Step]:
@@ -259,11 +284,27 @@ def _refused(changes: Iterable[Change]) -> Iterator[str]:
 def _notes(fleet: Fleet, observed: Observed) -> Iterator[str]:
     for host in sorted(observed.stopped):
         yield f"{host}: its engine does not run; what is in it cannot be read before it is started"
-    for host in sorted(observed.unread):
-        yield f"{host}: left out by --limit"
+    yield from _waiting_notes(fleet, observed)
     for workload in (workload for workloads in fleet.workloads.values() for workload in workloads):
         hosts = fleet.eligible(workload)
         without = sorted({port.published for port in workload.ports if port.mode == "ingress"})
         if without and any("ipvs" in host.absent for host in hosts):
             ports = ", ".join(map(str, without))
             yield f"{workload.name}: port {ports} is not published: group_data says there is no IPVS"
+
+
+def _waiting_notes(fleet: Fleet, observed: Observed) -> Iterator[str]:
+    """For each host that was left out, what waits for it."""
+    left_out = waiting(fleet, observed)
+    for host in sorted(observed.unread):
+        if host == fleet.manager.name:
+            yield f"{host}: left out by --limit; it is the manager, so the Swarm and all groups wait for it"
+            continue
+        groups = Counter(
+            workload.group
+            for workloads in fleet.workloads.values()
+            for workload in workloads
+            if host in left_out.get(workload.name, ())
+        )
+        said = ", ".join(f"{group} ({count} agents)" for group, count in groups.items())
+        yield f"{host}: left out by --limit; {f'waiting for it: {said}' if said else 'nothing waits for it'}"

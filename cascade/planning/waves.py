@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cascade.model.fleet import Fleet
@@ -23,13 +23,14 @@ class Wave:
         return f"{self.group} wave {self.number}/{self.of}"
 
 
-def rollout_order(fleet: Fleet) -> tuple[Wave, ...]:
-    """Every wave of every group, in the order of the rollout."""
-    return tuple(wave for group in fleet.workloads for wave in _waves(fleet, group))
+def rollout_order(fleet: Fleet, groups: Iterable[str] | None = None) -> tuple[Wave, ...]:
+    """Every wave of these groups, or of the run's, in the order of the rollout."""
+    chosen = fleet.chosen_groups if groups is None else groups
+    return tuple(wave for group in chosen for wave in _waves(fleet, group))
 
 
 def _waves(fleet: Fleet, group: str) -> Iterator[Wave]:
-    workloads = {workload.agent: workload for workload in fleet.workloads[group]}
+    workloads = {workload.agent: workload for workload in fleet.all_workloads[group]}
     found = fleet.groups[group].waves
     for number, names in enumerate(found, 1):
         members = tuple(workloads[name] for name in names)

@@ -1162,7 +1162,8 @@ def test_nothing_is_planned_for_a_worker_that_was_left_out(bare: Snapshots, flee
     plan = make_plan(fleet, bare)
     assert {change.key.host for change in plan.changes} == {"mainpc"}
     assert "pc2" not in {change.key.name for change in plan.changes}
-    assert plan.notes == ("pc2: left out by --limit", UNPUBLISHED)
+    waiting = "waiting for it: cascade-pc2-core (5 agents), cascade-pc2-apps (17 agents)"
+    assert plan.notes == (f"pc2: left out by --limit; {waiting}", UNPUBLISHED)
 
 
 def test_with_the_worker_left_out_a_converged_manager_needs_nothing(
@@ -1183,7 +1184,8 @@ def test_nothing_is_planned_for_a_manager_that_was_left_out(
     plan = make_plan(fleet, snapshots)
     assert {change.key.host for change in plan.changes} <= {"pc2"}
     assert {host for host, _ in works(plan)} <= {"pc2"}
-    assert plan.notes == ("mainpc: left out by --limit", UNPUBLISHED)
+    waiting = "it is the manager, so the Swarm and all groups wait for it"
+    assert plan.notes == (f"mainpc: left out by --limit; {waiting}", UNPUBLISHED)
 
 
 @pytest.mark.parametrize("seed", range(4))

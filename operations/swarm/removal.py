@@ -1,0 +1,53 @@
+"""Taking agents away; their volumes stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import docker.errors
+from pyinfra.api.host import Host
+
+from cascade.planning.diff import Change
+from operations.engine_client import EngineClient
+from operations.polling import poll
+from operations.run import Run, WorkFailed
+
+STOPPING_DEADLINE_S = 120.0
+
+
+def remove(run: Run, host: Host, changes: Iterable[Change]) -> None:
+    """Removes services and host containers; returns when none of their processes is left."""
+    client = run.client(host.name)
+    changes = tuple(changes)
+    services = [id_ for change in changes if change.key.kind == "service" for id_ in _removed(client, change)]
+    for change in changes:
+        if change.key.kind == "container":
+            _remove_container(client, change.key.name)
+    if services:
+        poll("the removed agents", lambda: _all_gone(client, services), STOPPING_DEADLINE_S)
+    host.log(f"removed {', '.join(change.key.name for change in changes)}")
+
+
+def _removed(client: EngineClient, change: Change) -> list[str]:
+    """The ID of a service that was there and is now being removed."""
+    try:
+        id_: str = client.inspect_service(change.key.name)["ID"]
+        client.remove_service(id_)
+    except docker.errors.NotFound:
+        return []
+    return [id_]
+
+
+def _remove_container(client: EngineClient, name: str) -> None:
+    with suppress(docker.errors.NotFound):
+        client.stop(name)
+        client.remove_container(name)
+
+
+def _all_gone(client: EngineClient, services: list[str]) -> None:
+    """Raises WorkFailed while a node that answers still runs one; one that is down cannot say."""
+    ready = {node["ID"] for node in client.nodes() if node["Status"]["State"] == "ready"}
+    left = [task for task in client.tasks({"service": services}) if task.get("NodeID") in ready]
+    if left:
+        raise WorkFailed(f"{len(left)} of their tasks are still there")
