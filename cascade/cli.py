@@ -12,7 +12,10 @@ from cascade.commands.arguments import USAGE
 click.UsageError.exit_code = USAGE
 
 COMMANDS = {
+    "apply": "cascade.commands.apply:command",
     "status": "cascade.commands.status:command",
+    "logs": "cascade.commands.logs:command",
+    "down": "cascade.commands.down:command",
     "lab": "lab.cli:lab",
 }
 
@@ -27,6 +30,9 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
+        if module.startswith("cascade."):
+            # Its import patches the standard library for gevent, which has to come before all else.
+            import_module("pyinfra_cli")
         found: click.Command = getattr(import_module(module), name)
         return found
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 ERROR, ATTENTION, USAGE = 1, 2, 64
 
@@ -16,3 +20,10 @@ limit_option = click.option(
     metavar="HOST",
     help="Only this host, or the hosts of this group of the inventory.",
 )
+
+
+def part_options(command: Decorated) -> Decorated:
+    """The options that choose among the groups; they are fields of `Options`."""
+    group = click.option("--group", multiple=True, metavar="GROUP", help="Only this group; may be repeated.")
+    from_group = click.option("--from-group", metavar="GROUP", help="This group and those after it.")
+    return group(from_group(command))

@@ -18,7 +18,8 @@ from pyinfra.api.host import Host
 from cascade.model.workload import Workload
 from cascade.planning.plan import SETTLE_S, Gate
 from operations.run import GATE_FAILED, Run, WorkFailed
-from operations.swarm.standing import Standing, last_words, look, only_host
+from operations.swarm.logs import last_words
+from operations.swarm.standing import Standing, look, only_host
 
 MANY = 3
 FAILURES_ARE_CERTAIN = 3

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,14 +12,12 @@ import docker.errors
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
-from operations.engine_client import API_VERSION, EngineClient
+from operations.engine_client import EngineClient
 from operations.run import Run
+from operations.swarm.logs import plain
 
-LOG_LINES = 20
 _HOPELESS = re.compile("No such image|bind source path does not exist|no suitable node|invalid mount config")
 _FAILED = ("failed", "rejected")
-_FRAME_HEADER = struct.Struct(">B3xI")
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\x20-\x7e\t\u00a0-\U0010ffff]")
 
 Task = Mapping[str, Any]
 
@@ -77,7 +74,7 @@ def describe(task: Task) -> str:
     """A task's state with the engine's error and exit code, where there are any."""
     exit_code = task["Status"].get("ContainerStatus", {}).get("ExitCode")
     parts = [task["Status"]["State"], _error(task), f"exit code {exit_code}" if exit_code else ""]
-    return _CONTROL.sub("", ", ".join(filter(None, parts)))
+    return plain(", ".join(filter(None, parts)))
 
 
 def container_standing(client: EngineClient, name: str) -> Standing:
@@ -114,24 +111,3 @@ def only_host(fleet: Fleet, workload: Workload) -> str:
     """The host of a host container."""
     (host,) = fleet.eligible(workload)
     return host.name
-
-
-def last_words(run: Run, workload: Workload) -> list[str]:
-    """The last log lines of a workload, without control characters."""
-    service = workload.kind == "service"
-    client = run.client(run.fleet.manager.name if service else only_host(run.fleet, workload))
-    answer = client.get(
-        f"{client.base_url}/v{API_VERSION}/{workload.kind}s/{workload.name}/logs",
-        params={"stdout": 1, "stderr": 1, "tail": LOG_LINES},
-    )
-    lines = b"".join(_frames(answer.content)).decode(errors="replace").splitlines()
-    return [_CONTROL.sub("", line) for line in lines[-LOG_LINES:]]
-
-
-def _frames(log: bytes) -> Iterator[bytes]:
-    """The payloads of a log. Source: Docker Engine API, "Stream format" of container attach."""
-    while len(log) >= _FRAME_HEADER.size:
-        _stream, length = _FRAME_HEADER.unpack_from(log)
-        end = _FRAME_HEADER.size + length
-        yield log[_FRAME_HEADER.size : end]
-        log = log[end:]

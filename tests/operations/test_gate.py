@@ -17,7 +17,8 @@ from cascade.planning.waves import Wave, rollout_order
 from operations.polling import poll
 from operations.run import GATE_FAILED, WorkFailed
 from operations.swarm import gate as gates
-from operations.swarm.standing import Standing, Task, _of_tasks, container_standing, describe, last_words
+from operations.swarm.logs import last_words
+from operations.swarm.standing import Standing, Task, _of_tasks, container_standing, describe
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
 
