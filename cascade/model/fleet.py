@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 
 from cascade.model.compose import HealthTiming
 from cascade.model.host import Host, constraint_fault
-from cascade.model.image import ImageSource
+from cascade.model.image import ImageSource, pin_each
 from cascade.model.options import Options
 from cascade.model.quantities import Whole
 from cascade.model.service import GroupFile
@@ -103,7 +103,13 @@ class Fleet:
     @cached_property
     def pinned_images(self) -> dict[str, str]:
         """The exact image behind each name that a group file uses."""
-        return {name: source.pinned for name, source in self.settings.images.items()}
+        return {name: pin for name, pin in self.images.items() if isinstance(pin, str)}
+
+    @cached_property
+    def images(self) -> dict[str, str | ValueError]:
+        """What each mapped image that a group file names is pinned to, or why it is not."""
+        named = {service.image for group in self.groups.values() for service in group.services.values()}
+        return pin_each({name: source for name, source in self.settings.images.items() if name in named})
 
     def phase_of(self, group: str) -> int:
         """The phase's number, from 1."""
@@ -123,13 +129,18 @@ def assemble(
     hosts: dict[str, Host],
     groups: dict[str, GroupFile],
     options: Options | None = None,
+    check_images: bool = True,
 ) -> Fleet:
-    """The fleet, if everything fits together; raises InvalidFiles with every problem."""
+    """The fleet, if everything fits together; raises InvalidFiles with every problem.
+
+    `check_images` is False for those who are about to pin or build them.
+    """
     fleet = Fleet(settings, hosts, groups, options or Options())
     if problems := [
         *_option_problems(fleet),
         *_order_problems(fleet),
         *_host_problems(fleet),
+        *(_image_problems(fleet) if check_images else ()),
         *_group_problems(fleet),
         *_port_problems(fleet),
     ]:
@@ -185,7 +196,6 @@ def _group_problems(fleet: Fleet) -> Iterator[Problem]:
 
 def _service_problems(fleet: Fleet, group: GroupFile, name: str) -> Iterator[Problem]:
     service, path = group.services[name], f"services.{name}"
-    yield from _image_problems(fleet, group.file, path, service.image)
     for port in service.ports if service.agents else ():
         listening = [agent.name for agent in service.agents if agent.port == port.target]
         if len(listening) != 1:
@@ -220,15 +230,18 @@ def _port_problems(fleet: Fleet) -> Iterator[Problem]:
                 taken |= dict.fromkeys(spots, f"{name} of {group.name}")
 
 
-def _image_problems(fleet: Fleet, file: str, path: str, image: str) -> Iterator[Problem]:
-    source = fleet.settings.images.get(image)
-    if source is None:
-        yield Problem(file, f"{path}.image", f"{image} is mapped to no image: see `images` in group_data")
-        return
-    try:
-        assert source.pinned
-    except ValueError as error:
-        yield Problem("group_data", f"images[{image!r}]", str(error))
+def _image_problems(fleet: Fleet) -> Iterator[Problem]:
+    """A group that is not enabled needs no images yet."""
+    used = set()
+    for group in filter(lambda group: group.enabled, fleet.groups.values()):
+        for name, service in group.services.items():
+            used.add(service.image)
+            if service.image not in fleet.settings.images:
+                reason = f"{service.image} is mapped to no image: see `images` in group_data"
+                yield Problem(group.file, f"services.{name}.image", reason)
+    for name, pin in fleet.images.items():
+        if name in used and isinstance(pin, ValueError):
+            yield Problem("group_data", f"images[{name!r}]", str(pin))
 
 
 def _workload_problems(fleet: Fleet, file: str, workload: Workload) -> Iterator[Problem]:

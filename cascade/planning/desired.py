@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cascade.model.fleet import Fleet, Overlay
 from cascade.model.host import Host
-from cascade.model.image import ArchiveImage, ImageSource
+from cascade.model.image import ImageSource, RegistryImage
 from cascade.model.workload import Workload
 from cascade.planning.resource import Fields, Key
 from cascade.planning.specs import container_body, digest, service_spec
@@ -161,8 +161,10 @@ def _images(fleet: Fleet) -> Iterator[Desired]:
 
 
 def _image(pinned: str, source: ImageSource) -> Mapping[str, Any]:
-    archive = {"archive": str(source.path)} if isinstance(source, ArchiveImage) else {}
-    return {"present": pinned, **archive}
+    if isinstance(source, RegistryImage):
+        login = {"login": source.parsed.registry} if source.credentials else {}
+        return {"present": pinned, **login}
+    return {"present": pinned, "archive": str(source.archive)}
 
 
 def _workload(fleet: Fleet, workload: Workload) -> Desired:

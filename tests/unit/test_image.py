@@ -105,7 +105,6 @@ def test_an_image_by_digest_is_pinned_as_it_stands() -> None:
     "reference",
     [
         "alpha/image",
-        "alpha/image:1",
         "alpha/image@latest",
         f"alpha/image@sha256:{DIGEST[:12]}",
         f"alpha/image@sha256:{DIGEST.upper()}",
