@@ -26,6 +26,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_host
 
+from cascade.closing import closing_lines
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, problems_of
 from cascade.planning.desired import desired
@@ -35,6 +36,7 @@ from cascade.planning.waves import rollout_order
 from operations.engine_client import EngineClient
 from operations.fleet import load_fleet
 from operations.snapshot import query_for, take_snapshot
+from operations.trust import why_not
 
 ERROR, GATE_FAILED, UNREACHABLE, INVALID = 1, 4, 6, 64
 
@@ -61,6 +63,8 @@ class Run:
     def __init__(self, state: State) -> None:
         self.state = state
         self.code: int | None = None
+        self.inventory_file = ""
+        self.check_images = True
         self.seconds = defaultdict(float, {"start-up": time.process_time()})
         self.execs: Counter[str] = Counter()
         self.writes = 0
@@ -106,6 +110,7 @@ class Run:
         """
         from pyinfra_cli.exceptions import UnexpectedExternalError
 
+        self.inventory_file = str(args[0])
         try:
             return load(*args, **kwargs)
         except UnexpectedExternalError as error:
@@ -126,7 +131,7 @@ class Run:
 
     @cached_property
     def fleet(self) -> Fleet:
-        return load_fleet(self.state.inventory)
+        return load_fleet(self.state.inventory, self.check_images)
 
     def refuse(self, unknown: Iterable[Unknown]) -> None:
         """Ends the run where something could not be read."""
@@ -223,12 +228,22 @@ class Run:
         if self.code is None and self.state.current_stage == StateStage.Execute:
             self.code = ERROR
             logger.error("interrupted: what was begun stays as it is; run again to go on")
+        if self._deployed:
+            for line in closing_lines(self.fleet, self.inventory_file):
+                logger.info(line)
         if self.code or "_plan" in self.__dict__:
             logger.info(self.summary())
         sys.stdout.flush()
         sys.stderr.flush()
         if self.code is not None:
             os._exit(self.code)
+
+    @property
+    def _deployed(self) -> bool:
+        """Whether this run has changed the fleet, to its end."""
+        planned = self.__dict__.get("_plan")
+        ended = self.state.current_stage > StateStage.Execute and not self.state.failed_hosts
+        return bool(not self.code and planned and planned.changes and ended)
 
     def summary(self) -> str:
         """One line: what was found or done, the seconds by part, and what it cost."""
@@ -284,8 +299,10 @@ class _Listener(BaseStateCallback):
         run.connected(host)
 
     @staticmethod
-    def host_connect_error(state: State, _host: Host, _error: Exception) -> None:
+    def host_connect_error(state: State, host: Host, error: Exception) -> None:
         Run.of(state).code = UNREACHABLE
+        if reason := why_not(host, error):
+            logger.error(reason)
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
