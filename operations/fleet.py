@@ -13,11 +13,12 @@ from cascade.model.host import Host
 from cascade.model.loader import load_group_files
 from cascade.model.options import Options
 from cascade.model.strict import InvalidFiles, Problem, problems_of
+from operations.stand_ins import stand_ins
 
 _PYINFRA = ("ssh_", "_")
 
 
-def load_fleet(inventory: Inventory) -> Fleet:
+def load_fleet(inventory: Inventory, check_images: bool = True) -> Fleet:
     """Everything the files say, checked as one; raises InvalidFiles with every problem."""
     problems: list[Problem] = []
     hosts: dict[str, Host] = {}
@@ -37,6 +38,8 @@ def load_fleet(inventory: Inventory) -> Fleet:
         options = Options(**_known(Options, shared))
     except ValidationError as error:
         problems += problems_of(error, "--data")
+    if options.stand_ins:
+        shared = shared | {"images": {}}
     try:
         settings = FleetSettings(**_known(FleetSettings, shared))
     except ValidationError as error:
@@ -47,7 +50,9 @@ def load_fleet(inventory: Inventory) -> Fleet:
         problems += invalid.problems
     if problems or settings is None:
         raise InvalidFiles(problems)
-    return assemble(settings, hosts, groups, options)
+    if options.stand_ins:
+        settings = settings.model_copy(update={"images": stand_ins(groups.values())})
+    return assemble(settings, hosts, groups, options, check_images)
 
 
 def _known(

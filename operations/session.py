@@ -24,10 +24,16 @@ from pyinfra_cli.log import setup_logging
 from operations.run import INVALID, UNREACHABLE, Run
 
 
-def load(inventory: Path, limit: Iterable[str] = (), data: Mapping[str, Any] | None = None) -> Run:
+def load(
+    inventory: Path,
+    limit: Iterable[str] = (),
+    data: Mapping[str, Any] | None = None,
+    check_images: bool = True,
+) -> Run:
     """A run of an inventory file whose files have been checked; nothing is connected.
 
     `limit` names hosts or groups of the inventory; `data` wins over everything in the files.
+    Without `check_images` its images need not be pinned or built yet.
     Ends the process with 64 when the files are wrong.
     """
     set_formatter(click.style)
@@ -40,6 +46,7 @@ def load(inventory: Path, limit: Iterable[str] = (), data: Mapping[str, Any] | N
     ctx_state.set(state)
     ctx_config.set(config)
     run = Run(state)
+    run.check_images = check_images
     try:
         hosts = run.load(make_inventory, str(inventory), cwd=state.cwd, override_data=dict(data or {}))
         limited = _apply_inventory_limit(hosts, list(limit))
