@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from cascade.model.fleet import Fleet
+from cascade.planning.addresses import addresses
 from cascade.planning.plan import AgentStatus
 
 Document = dict[str, Any]
@@ -23,9 +25,13 @@ def status_document(fleet: Fleet, agents: Iterable[AgentStatus]) -> Document:
             "phase": fleet.phase_of(group),
             "agents": [_agent(status) for status in agents if status.workload.group == group],
         }
-        for group in fleet.group_order
+        for group in fleet.chosen_groups
     ]
-    return {"healthy": all(status.up for status in agents), "groups": groups}
+    return {
+        "healthy": all(status.up for status in agents),
+        "groups": groups,
+        "addresses": [asdict(address) for address in addresses(fleet)],
+    }
 
 
 def _agent(status: AgentStatus) -> Document:
@@ -56,6 +62,9 @@ def status_table(document: Document, console: Console | None = None) -> None:
         console.print(line, style="red", highlight=False)
     agents = [agent for group in document["groups"] for agent in group["agents"]]
     healthy, desired = sum(a["healthy"] for a in agents), sum(a["desired"] for a in agents)
+    for address in document["addresses"]:
+        reached = "{agent} answers on {address}:{port}/{protocol}".format_map(address)
+        console.print(reached, highlight=False)
     console.print(
         f"{sum(map(_up, agents))} of {len(agents)} agents and {healthy} of {desired} replicas healthy",
         style="green" if document["healthy"] else "red",

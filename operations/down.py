@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,7 @@ from operations.polling import poll
 from operations.run import Run, WorkFailed
 from operations.swarm.removal import remove
 
-NETWORK_DEADLINE_S = 30.0
+IN_USE_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def stop_agents(run: Run, standing: Standing) -> Iterator[str]:
 def purge(run: Run, standing: Standing) -> Iterator[str]:
     """Destroys the volumes and networks, and dissolves the Swarm unless others use it."""
     for host, volume in standing.volumes:
-        run.client(host).remove_volume(volume)
+        _remove_volume(run, host, volume)
         yield f"{host}: volume {volume} destroyed"
     for network in standing.networks:
         _remove_network(run, network)
@@ -107,6 +108,20 @@ def purge(run: Run, standing: Standing) -> Iterator[str]:
         yield f"{host}: has left the Swarm"
 
 
+def _remove_volume(run: Run, host: str, name: str) -> None:
+    """An engine keeps the containers of a removed service, and thus its volumes, a moment longer."""
+
+    def gone() -> None:
+        try:
+            run.client(host).remove_volume(name)
+        except docker.errors.APIError as error:
+            if error.status_code != HTTPStatus.CONFLICT:
+                raise
+            raise WorkFailed(str(error.explanation)) from error
+
+    poll(f"{host}: volume {name}", gone, IN_USE_DEADLINE_S)
+
+
 def _remove_network(run: Run, name: str) -> None:
     """Removal of an overlay takes effect after it was granted."""
     client = run.client(run.fleet.manager.name)
@@ -116,4 +131,4 @@ def _remove_network(run: Run, name: str) -> None:
             client.remove_network(name)
             raise WorkFailed("it is still there")
 
-    poll(f"network {name}", gone, NETWORK_DEADLINE_S)
+    poll(f"network {name}", gone, IN_USE_DEADLINE_S)

@@ -51,7 +51,7 @@ def command(
             for line in _done(run, standing, purging):
                 click.echo(line)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as error:
-            raise Failed(f"{error}; run it again to go on") from error
+            raise Failed(f"{getattr(error, 'explanation', None) or error}; run it again to go on") from error
 
 
 class Failed(click.ClickException):

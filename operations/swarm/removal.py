@@ -46,8 +46,11 @@ def _remove_container(client: EngineClient, name: str) -> None:
 
 
 def _all_gone(client: EngineClient, services: list[str]) -> None:
-    """Raises WorkFailed while a node that answers still runs one; one that is down cannot say."""
+    """Raises WorkFailed while a node that answers still runs one; one that is down cannot say.
+
+    All tasks are asked for, because the engine finds no task by a service that is gone.
+    """
     ready = {node["ID"] for node in client.nodes() if node["Status"]["State"] == "ready"}
-    left = [task for task in client.tasks({"service": services}) if task.get("NodeID") in ready]
+    left = [task for task in client.tasks() if task["ServiceID"] in services and task.get("NodeID") in ready]
     if left:
         raise WorkFailed(f"{len(left)} of their tasks are still there")

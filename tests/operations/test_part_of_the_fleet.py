@@ -180,7 +180,7 @@ def there(engine: Engine) -> Engine:
     engine.answers = {
         f"/v1.44/services/{REGISTRY}": {"ID": "s1"},
         "/v1.44/nodes": NODES,
-        "/v1.44/tasks": [{"NodeID": "off"}],
+        "/v1.44/tasks": [{"ServiceID": "s1", "NodeID": "off"}, {"ServiceID": "s2", "NodeID": "up"}],
     }
     return engine
 
@@ -203,6 +203,6 @@ def test_a_removal_has_not_ended_while_a_node_that_is_there_still_runs_a_task(
     there: Engine, run: LocalRun, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removal, "STOPPING_DEADLINE_S", 0.0)
-    there.answers["/v1.44/tasks"] = [{"NodeID": "up"}, {"NodeID": "off"}]
+    there.answers["/v1.44/tasks"] = [{"ServiceID": "s1", "NodeID": node} for node in ("up", "off")]
     with pytest.raises(WorkFailed, match="1 of their tasks are still there"):
         remove(run, host, removing(SERVICE))
