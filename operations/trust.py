@@ -39,6 +39,14 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Reached:
+    """A server's name in known_hosts, and a new connection to it."""
+
+    name: str
+    socket: Any
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a host's SSH server is, and where its key is kept; ssh_config is asked too, as pyinfra does."""
 
@@ -48,14 +56,14 @@ class Place:
     known_hosts: KnownHosts
     ssh_config: str | None = None
 
-    def reach(self) -> tuple[str, Any]:
-        """Its name in known_hosts and a new connection to it; raises Refused."""
+    def reach(self) -> Reached:
+        """Opens a connection; raises Refused."""
         try:
             hostname, port, gateway = self._resolved()
-            name = entry_name(hostname, port)
-            return name, gateway or socket.create_connection((hostname, port), TIMEOUT_S)
+            connection = gateway or socket.create_connection((hostname, port), TIMEOUT_S)
         except (OSError, SSHException, EOFError, PyinfraError) as error:
             raise self.unreachable(error) from error
+        return Reached(entry_name(hostname, port), connection)
 
     def unreachable(self, error: Exception) -> Refused:
         """What to say when there is no connection, or none that speaks SSH."""
@@ -138,20 +146,20 @@ def meet(place: Place, fingerprints: Collection[str] = ()) -> PKey:
 
 def read_key(place: Place) -> Shown:
     """The key that a server shows and proves; nobody logs in. Raises Refused and Unreadable."""
-    name, connection = place.reach()
+    reached = place.reach()
     try:
-        transport = Transport(connection)
+        transport = Transport(reached.socket)
         transport.set_log_channel(QUIET.name)
         try:
-            _prefer(transport, place.known_hosts.pins_of(name))
+            _prefer(transport, place.known_hosts.pins_of(reached.name))
             transport.start_client(timeout=TIMEOUT_S)
-            return Shown(place, name, transport.get_remote_server_key())
+            return Shown(place, reached.name, transport.get_remote_server_key())
         finally:
             transport.close()
     except (SSHException, EOFError, OSError) as error:
         raise place.unreachable(error) from error
     finally:
-        connection.close()
+        reached.socket.close()
 
 
 def _prefer(transport: Transport, pins: list[Pin]) -> None:
