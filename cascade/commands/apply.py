@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cascade.commands.arguments import inventory_argument, limit_option, part_options
+from cascade.commands.arguments import chosen, inventory_argument, limit_option, part_options
 
 
 @click.command()
@@ -30,9 +30,8 @@ def command(inventory: Path, yes: bool, limit: Iterable[str], **options: object)
     argv = ["pyinfra", *(["-y"] if yes else [])]
     for host in limit:
         argv += ["--limit", host]
-    for name, value in options.items():
-        if value:
-            said = ",".join(value) if isinstance(value, tuple) else value
-            argv += ["--data", f"{name}={said}"]
+    for name, value in chosen(options).items():
+        said = ",".join(value) if isinstance(value, tuple) else value
+        argv += ["--data", f"{name}={said}"]
     argv += [str(inventory), "deploy.py"]
     os.execv(sys.executable, [sys.executable, "-m", *argv])  # noqa: S606 - no shell, and nothing to quote

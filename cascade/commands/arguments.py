@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,3 +27,8 @@ def part_options(command: Decorated) -> Decorated:
     group = click.option("--group", multiple=True, metavar="GROUP", help="Only this group; may be repeated.")
     from_group = click.option("--from-group", metavar="GROUP", help="This group and those after it.")
     return group(from_group(command))
+
+
+def chosen(options: Mapping[str, object]) -> dict[str, object]:
+    """Those options that say something."""
+    return {name: value for name, value in options.items() if value}

@@ -10,7 +10,7 @@ import click
 import docker.errors
 import requests
 
-from cascade.commands.arguments import ERROR, inventory_argument, limit_option
+from cascade.commands.arguments import ERROR, chosen, inventory_argument, limit_option
 from operations.down import Standing, purge, stop_agents, what_stands
 from operations.run import Run, WorkFailed
 from operations.session import session
@@ -40,7 +40,7 @@ def command(
         raise click.UsageError("--purge is for the whole system: leave out --limit and --group")
     if not sys.stdin.isatty() and not (yes and (confirm or not purging)):
         raise click.UsageError("there is no terminal to ask on: add --yes, and --confirm SYSTEM with --purge")
-    with session(inventory, limit, {"group": group} if group else None) as run:
+    with session(inventory, limit, chosen({"group": group})) as run:
         standing = what_stands(run)
         for line in _told(run, standing, purging):
             click.echo(line)

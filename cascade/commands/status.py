@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from cascade.commands.arguments import ATTENTION, inventory_argument, json_option
+from cascade.commands.arguments import (
+    ATTENTION,
+    chosen,
+    inventory_argument,
+    json_option,
+    limit_option,
+    part_options,
+)
 from cascade.report import status_document, status_table
 from operations.session import session
 
@@ -15,9 +23,11 @@ from operations.session import session
 @click.command()
 @inventory_argument
 @json_option
-def command(inventory: Path, as_json: bool) -> None:
+@limit_option
+@part_options
+def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object) -> None:
     """Show how every agent stands. Exit code 0: all healthy; 2: an agent is down."""
-    with session(inventory) as run:
+    with session(inventory, limit, chosen(part)) as run:
         plan = run.fresh_plan()
         run.refuse(plan.unknown)
     document = status_document(run.fleet, plan.agents)

@@ -91,7 +91,7 @@ def test_a_disabled_group_goes_and_comes_back_with_its_data(variant: Checkout) -
 
 def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(variant: Checkout) -> None:
     give(variant, "cascade-core", "ServiceRegistry", "{CHANGED: 'yes'}")
-    give(variant, PC2_CORE, "AuthenticationAgent", "{CHANGED: 'yes'}")
+    give(variant, PC2_CORE, "CacheManager", "{CHANGED: 'yes'}")
     lab = open_lab(lambda _: None, variant.path)
     before = of_agent("ServiceRegistry")
     lab.engine.run("stop", host_named("pc2").container)
@@ -110,7 +110,7 @@ def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(va
     assert done.writes == 1
     assert of_agent("ServiceRegistry").keys().isdisjoint(before)
     later = variant.deploy().ok()
-    assert f"service {PC2_CORE}_authentication-agent" in later.err
+    assert f"service {PC2_CORE}_cache-manager" in later.err
     assert later.writes == 1
     assert len(steady()) == REPLICAS
 
