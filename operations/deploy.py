@@ -24,7 +24,8 @@ from operations.host.system import install, set_sysctl, write_file
 from operations.run import ERROR, UNREACHABLE, Run, WorkFailed
 from operations.swarm.cluster import join, label
 from operations.swarm.gate import hold
-from operations.swarm.objects import create_network, create_volume, deliver_image
+from operations.swarm.images import deliver_image
+from operations.swarm.objects import create_network, create_volume
 from operations.swarm.removal import remove
 from operations.swarm.workloads import apply_container, apply_service
 

@@ -1,9 +1,6 @@
-"""What workloads need before they start: networks, volumes, images."""
+"""What workloads need before they start: networks and volumes."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 from docker.types import IPAMConfig, IPAMPool
 from pyinfra.api.host import Host
@@ -13,9 +10,7 @@ from cascade.planning.specs import LABEL_SYSTEM
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 
-CHUNK_BYTES = 1 << 20
 ALLOCATION_DEADLINE_S = 15.0
-_MILESTONES = ("Pull complete", "Already exists")
 
 
 def create_network(run: Run, host: Host, change: Change) -> None:
@@ -47,31 +42,3 @@ def create_volume(run: Run, host: Host, change: Change) -> None:
     """A named volume on its host; a volume of that name that is there is kept."""
     labels = {LABEL_SYSTEM: run.fleet.settings.system}
     run.client(host.name).create_volume(change.key.name, driver=change.desired["driver"], labels=labels)
-
-
-def deliver_image(run: Run, host: Host, change: Change) -> None:
-    """Loads an archive from here over SSH, or has the host pull a digest."""
-    client, image = run.client(host.name), change.desired["present"]
-    archive = change.desired.get("archive")
-    if archive:
-        told = client.load_image(_with_progress(host, Path(archive)))
-    else:
-        told = client.pull(image, stream=True, decode=True)
-    for message in told:
-        if "error" in message:
-            raise WorkFailed(f"{image} did not arrive: {message['error']}")
-        if message.get("status") in _MILESTONES:
-            host.log(f"{message['status']}: {message.get('id', image)}")
-    client.inspect_image(image)
-
-
-def _with_progress(host: Host, archive: Path) -> Iterator[bytes]:
-    """The archive in pieces; says how far it is at each quarter."""
-    size, sent, told = archive.stat().st_size, 0, 0
-    with archive.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            yield piece
-            sent += len(piece)
-            if (quarter := 4 * sent // size) > told:
-                told = quarter
-                host.log(f"{archive.name}: {sent / 1e6:.1f} of {size / 1e6:.1f} MB")

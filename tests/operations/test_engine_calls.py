@@ -16,7 +16,8 @@ from cascade.planning.waves import rollout_order
 from operations.run import WorkFailed
 from operations.swarm import objects
 from operations.swarm.cluster import join, label
-from operations.swarm.objects import create_network, create_volume, deliver_image
+from operations.swarm.images import deliver_image
+from operations.swarm.objects import create_network, create_volume
 from operations.swarm.workloads import apply_container, apply_service
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
