@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shlex
 import socket
 import sys
@@ -22,7 +21,6 @@ from operations.known_hosts import KnownHosts, Pin, Unreadable, entry_name
 
 ERROR, UNREACHABLE, INVALID = 1, 6, 64
 TIMEOUT_S = 10
-FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 # A server that hangs up in the middle is told in one line; paramiko would print a traceback.
 QUIET = logging.getLogger("cascade.ssh")

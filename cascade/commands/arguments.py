@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 ERROR, ATTENTION, USAGE = 1, 2, 64
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 inventory_argument = click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
@@ -19,6 +21,22 @@ limit_option = click.option(
     multiple=True,
     metavar="HOST",
     help="Only this host, or the hosts of this group of the inventory.",
+)
+
+
+def _fingerprint(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if FINGERPRINT.fullmatch(value) is None:
+            raise click.BadParameter(f"{value} is not like SHA256:… of `ssh-keygen -l`, with 43 characters")
+    return values
+
+
+fingerprint_option = click.option(
+    "--fingerprint",
+    multiple=True,
+    metavar="SHA256:…",
+    callback=_fingerprint,
+    help="Accept a new host key with this fingerprint, without asking; may be repeated.",
 )
 
 
