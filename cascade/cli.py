@@ -12,7 +12,10 @@ from cascade.commands.arguments import USAGE
 click.UsageError.exit_code = USAGE
 
 COMMANDS = {
+    "init": "cascade.commands.init:command",
+    "bootstrap": "cascade.commands.bootstrap:command",
     "apply": "cascade.commands.apply:command",
+    "doctor": "cascade.commands.doctor:command",
     "status": "cascade.commands.status:command",
     "logs": "cascade.commands.logs:command",
     "down": "cascade.commands.down:command",
