@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "cascade.commands.status:command",
     "logs": "cascade.commands.logs:command",
     "down": "cascade.commands.down:command",
+    "images": "cascade.commands.images:command",
     "lab": "lab.cli:lab",
 }
 

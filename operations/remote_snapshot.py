@@ -132,7 +132,10 @@ def read_docker(query: Any) -> Any:
         "api": get("/version")["ApiVersion"],
         "started": started(),
         "swarm": info["Swarm"],
-        "images": [{"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or []} for image in images],
+        "images": [
+            {"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or [], "Size": image["Size"]}
+            for image in images
+        ],
         "volumes": get("/volumes")["Volumes"] or [],
         "containers": read_containers(query["label"]),
     }

@@ -20,6 +20,16 @@ PINS = Path("group_data/images.json")
 BUILT = Path(".images")
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    tarfile.TarError,
+    zlib.error,
+)
 
 
 class RegistryImage(Strict):
@@ -181,18 +191,33 @@ def image_id(archive: Path) -> str:
 
     Raises ValueError when there is no such archive or it holds another number of images.
     """
+    return _saved(archive)[0]
+
+
+def image_tags(archive: Path) -> list[str]:
+    """The names that an engine gives to the image when it loads the archive, as it shows them.
+
+    Raises ValueError.
+    """
+    references = map(parse_reference, _saved(archive)[1])
+    return [f"{reference.familiar}:{reference.tag}" for reference in references]
+
+
+def _saved(archive: Path) -> tuple[str, list[str]]:
+    """The ID and the tags of the one image in an archive."""
     try:
         with tarfile.open(archive) as tar:
             member = tar.extractfile("manifest.json")
             images = json.load(member) if member else []
-        digests = [Path(image["Config"]).name.removesuffix(".json") for image in images]
+        found = [(Path(image["Config"]).name, list(image.get("RepoTags") or ())) for image in images]
     except FileNotFoundError:
         raise ValueError(f"there is no archive {archive}") from None
-    except (tarfile.TarError, LookupError, TypeError, ValueError, OSError, EOFError, zlib.error) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{archive} is no `docker save` archive: {error}") from None
-    if len(digests) != 1:
-        raise ValueError(f"{archive} holds {len(digests)} images, not one")
-    return f"sha256:{digests[0]}"
+    if len(found) != 1:
+        raise ValueError(f"{archive} holds {len(found)} images, not one")
+    ((config, tags),) = found
+    return f"sha256:{config.removesuffix('.json')}", tags
 
 
 def _first_line(error: Exception) -> str:

@@ -45,3 +45,11 @@ def parse_reference(text: str) -> Reference:
     if registry == PUBLIC_REGISTRY and "/" not in repository:
         repository = f"library/{repository}"
     return Reference(registry, repository, match["tag"], match["digest"])
+
+
+def repository_of(name: str) -> str:
+    """An image's name without what says which version of it; raises ValueError for what is no name."""
+    match = _REFERENCE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no name of an image")
+    return "/".join(filter(None, (match["registry"], match["repository"])))

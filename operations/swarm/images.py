@@ -24,7 +24,7 @@ def deliver_image(run: Run, host: Host, change: Change) -> None:
     image = change.desired["present"]
     if archive := change.desired.get("archive"):
         run.writes += 1
-        said = send_archive(host, image, Path(archive))
+        said = _send(host, image, Path(archive))
     else:
         said = _pull(run, host, image, change.desired.get("login"))
         ask(host, {"do": "record", "image": image})
@@ -35,6 +35,13 @@ def deliver_image(run: Run, host: Host, change: Change) -> None:
             f"{image} arrived under another ID ({said}): this engine keeps images in containerd's store;"
             ' set "features": {"containerd-snapshotter": False} in daemon_settings of group_data'
         ) from None
+
+
+def _send(host: Host, image: str, archive: Path) -> str:
+    try:
+        return send_archive(host, image, archive)
+    except ValueError as error:
+        raise WorkFailed(str(error)) from None
 
 
 def _pull(run: Run, host: Host, image: str, registry: str | None) -> str:

@@ -314,7 +314,7 @@ def test_a_worker_tells_what_its_engine_holds(engine: Engine, read_engine: Read,
         "api": "1.45",
         "started": (tmp_path / "docker.pid").stat().st_mtime,
         "swarm": {"NodeID": "n1", "ControlAvailable": False},
-        "images": [{"Id": ID, "RepoDigests": []}],
+        "images": [{"Id": ID, "RepoDigests": [], "Size": 1}],
         "volumes": [],
         "containers": [
             {"container": WORKER["/containers/c1/json"], "image": {"Env": ["PATH=/bin"]}},
