@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from cascade.model.names import fits
+from cascade.model.quantities import Whole
 from cascade.model.strict import Strict
+from cascade.model.wording import shown
 
 _CONSTRAINT = re.compile(
     r"\s*(?P<key>[a-z0-9._-]+)\s*(?P<operator>==|!=)\s*(?P<value>[a-z0-9:_.*()?+\[\]\\^$|/-]+)\s*",
     re.IGNORECASE | re.ASCII,
 )
 
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-SysctlName = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)+$")]
+check_package = fits(r"[a-z0-9][a-z0-9+.-]+", "is no name of a package", "curl")
+check_sysctl = fits(
+    r"[a-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)+", "is no name of a kernel setting", "net.core.somaxconn"
+)
+_check_sysctl_value = fits(r"[!-~]+( [!-~]+)*", "is no value of a kernel setting", "4096")
+_check_label_key = fits(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "is no name of a label", "system")
+_check_label = fits(r"[ -~]*", "is no value of a label", "mainpc")
+_check_codename = fits(r"[a-z][a-z0-9-]*", "is no codename as in os-release", "trixie")
+
+PackageName = Annotated[str, AfterValidator(check_package)]
+SysctlName = Annotated[str, AfterValidator(check_sysctl)]
+SysctlValue = Annotated[str, AfterValidator(_check_sysctl_value)]
+LabelKey = Annotated[str, AfterValidator(_check_label_key)]
+LabelValue = Annotated[str, AfterValidator(_check_label)]
+Codename = Annotated[str, AfterValidator(_check_codename)]
 CAPABILITIES = ("gpu", "realtime", "ipvs", "clock")
+_CODENAMES = {
+    "debian": ("bullseye", "bookworm", "trixie", "forky", "sid"),
+    "ubuntu": ("focal", "jammy", "noble", "questing", "resolute"),
+}
+
+
+def _fixed_address(value: object) -> object:
+    """An address at which the other hosts can reach this one."""
+    example = "write the address that other hosts reach it at, like 192.0.2.11"
+    try:
+        address = IPv4Address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError(f"{shown(value)} is no IPv4 address: {example}") from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise ValueError(f"{address} is no address of one machine among others: {example}")
+    return value
+
+
+def _forwards(sysctls: dict[str, str]) -> dict[str, str]:
+    if sysctls.get("net.ipv4.ip_forward", "1") != "1":
+        raise ValueError('without net.ipv4.ip_forward no container reaches another host: write "1"')
+    return sysctls
 
 
 class Host(Strict):
@@ -25,6 +64,7 @@ class Host(Strict):
     `swarm_address` is its fixed address on the Swarm's network, which may differ from the SSH address.
     `reservation_scale` is the one factor by which reservations shrink on this host, limits do not.
     `distribution` and `codename` name its system as os-release does.
+    `ssh_port` is where its SSH server listens, so that nothing is published there.
     `docker_source` says whose engine: the distribution's, or the one of Docker's own apt repository.
     `daemon_settings` are the keys of daemon.json that Cascade wants; other keys there are the owner's.
     `absent` names what the machine lacks and its workloads are to do without: `gpu`, `realtime`
@@ -33,17 +73,18 @@ class Host(Strict):
     """
 
     name: str
-    swarm_address: str
+    swarm_address: Annotated[str, BeforeValidator(_fixed_address)]
     swarm_role: Literal["manager", "worker"]
-    node_labels: dict[str, str] = {}
+    node_labels: dict[LabelKey, LabelValue] = {}
+    ssh_port: Whole = Field(22, ge=1, le=65535)
     reservation_scale: float = Field(1.0, gt=0, le=1)
     absent: frozenset[str] = frozenset()
     distribution: Literal["debian", "ubuntu"]
-    codename: str
+    codename: Codename
     docker_source: Literal["distribution", "docker"]
-    daemon_settings: dict[str, object] = {}
+    daemon_settings: dict[str, Any] = {}
     packages: tuple[PackageName, ...] = ()
-    sysctls: dict[SysctlName, str] = {}
+    sysctls: Annotated[dict[SysctlName, SysctlValue], AfterValidator(_forwards)] = {}
 
     @field_validator("absent")
     @classmethod
@@ -51,8 +92,20 @@ class Host(Strict):
         if unknown := sorted(
             name for name in absent if name not in CAPABILITIES and not name.startswith("/dev/")
         ):
-            raise ValueError(f"{', '.join(unknown)}: name {', '.join(CAPABILITIES)} or a device under /dev/")
+            raise ValueError(
+                f"{', '.join(unknown)} is nothing a machine can lack here:"
+                f" name {', '.join(CAPABILITIES)} or a device under /dev/"
+            )
         return absent
+
+    @field_validator("codename")
+    @classmethod
+    def _of_the_distribution(cls, codename: str, info: ValidationInfo) -> str:
+        distribution = info.data.get("distribution")
+        for other, codenames in _CODENAMES.items():
+            if distribution and other != distribution and codename in codenames:
+                raise ValueError(f"{codename} is a release of {other}: write one of {distribution}'s")
+        return codename
 
     def meets(self, constraint: str) -> bool:
         """Whether a placement constraint admits this host; the constraint must have been checked.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+
+from cascade.model.wording import reason_and_fix, wording
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST = 300
 
 
 class Strict(BaseModel):
@@ -30,9 +35,26 @@ class Problem:
     reason: str
     fix: str = ""
 
+    @classmethod
+    def saying(cls, file: str, path: str, message: str) -> Problem:
+        """A problem of a message that ends with what to do: `…: write …`."""
+        return cls(file, path, *reason_and_fix(message))
+
     def __str__(self) -> str:
-        parts = (self.file, self.path, self.reason)
-        return ": ".join(filter(None, parts)) + (f"; {self.fix}" if self.fix else "")
+        said = self.document()
+        where = ": ".join(filter(None, (said["file"], said["path"], said["reason"])))
+        return where + (f"; {said['fix']}" if said["fix"] else "")
+
+    def document(self) -> dict[str, str]:
+        """Each part in one line of bounded length, fit for any terminal, whatever stood in the file."""
+        return {name: _one_line(text) for name, text in vars(self).items()}
+
+
+def _one_line(text: str) -> str:
+    """Control characters as escapes, and of a long text both ends."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 100]} … {text[-90:]}"
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 class InvalidFiles(Exception):
@@ -45,24 +67,19 @@ class InvalidFiles(Exception):
 
 def problems_of(error: ValidationError, file: str, root: str = "") -> list[Problem]:
     """The problems that pydantic found, with the path written as a person would."""
-    return [Problem(file, path_of(item["loc"], root), _reason(item)) for item in error.errors()]
+    python = not file.endswith((".yaml", ".yml"))
+    return [Problem(file, path_of(item["loc"], root), *wording(item, python)) for item in error.errors()]
 
 
 def path_of(location: Iterable[int | str], root: str = "") -> str:
     """`services.alpha.ports[0]`: a place in a file as a person would write it."""
     path = root
     for part in location:
-        if part != "[key]":
-            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):
+            path += f".{part}"
+        elif part != "[key]":
+            path += f"[{part!r}]"
     return path.lstrip(".")
-
-
-def _reason(item: ErrorDetails) -> str:
-    if item["type"] != "extra_forbidden":
-        return item["msg"].removeprefix("Value error, ")
-    if item["loc"][-1] == "agents":
-        return "unknown key: write it as x-agents"
-    return "unknown key, or one that Cascade cannot honour"
 
 
 def twice(items: Iterable[str]) -> list[str]:
