@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import click
-import gevent
 from paramiko import Transport
 from pydantic import ValidationError
 from pyinfra import logger
@@ -24,17 +23,18 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors.ssh import SSHConnector
-from pyinfra.context import ctx_host
 
 from cascade.closing import closing_lines
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, problems_of
 from cascade.planning.desired import desired
 from cascade.planning.plan import GATE_NAME, Plan, make_plan
+from cascade.planning.preflight import Finding, errors, worth_saying
 from cascade.planning.resource import Unknown
 from cascade.planning.waves import rollout_order
 from operations.engine_client import EngineClient
 from operations.fleet import load_fleet
+from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
 from operations.snapshot import query_for, take_snapshot
 from operations.trust import why_not
 
@@ -47,6 +47,10 @@ _RUNS: WeakKeyDictionary[State, Run] = WeakKeyDictionary()
 
 class Stopped(SystemExit):
     """Ends the run with its own exit code; what there is to say has been said."""
+
+    def __init__(self, code: int, messages: tuple[str, ...] = ()) -> None:
+        super().__init__(code)
+        self.messages = messages
 
 
 class WorkFailed(Exception):
@@ -65,6 +69,8 @@ class Run:
         self.code: int | None = None
         self.inventory_file = ""
         self.check_images = True
+        self.ask: Ask = never
+        self.quiet = False
         self.seconds = defaultdict(float, {"start-up": time.process_time()})
         self.execs: Counter[str] = Counter()
         self.writes = 0
@@ -86,6 +92,8 @@ class Run:
 
         run = cls(state)
         atexit.register(run.finish)
+        if _would_ask():
+            run.ask = ask_on_terminal
         if _would_ask() and not sys.stdin.isatty():
             run.fail(INVALID, "there is no terminal to ask on: add -y to deploy, or --dry to look")
         initialise = state.init
@@ -143,7 +151,7 @@ class Run:
         for message in messages:
             logger.error(message)
         self.code = code
-        raise Stopped(code)
+        raise Stopped(code, messages)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -163,37 +171,50 @@ class Run:
 
     @cached_property
     def _plan(self) -> Plan:
-        plan = self.fresh_plan()
+        snapshots = self.snapshots()
+        plan = self.plan_of(snapshots)
         if plan.refused:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
         self.refuse(plan.unknown)
+        if plan.changes:
+            self._heed(preflight(self, snapshots, plan, self.ask))
         for note in (*plan.notes, *plan.differences()):
             logger.info(note)
         return plan
 
     def fresh_plan(self) -> Plan:
         """A plan from the hosts as they are now."""
-        with self.timed("facts"):
-            snapshots = self.snapshots()
+        return self.plan_of(self.snapshots())
+
+    def plan_of(self, snapshots: dict[str, Any]) -> Plan:
+        """The plan that these snapshots make."""
         with self.timed("planning"):
             return make_plan(self.fleet, snapshots)
 
+    def _heed(self, findings: Iterable[Finding]) -> None:
+        """Says what the preflight found, and ends the run where something stands in its way."""
+        findings = worth_saying(findings)
+        wrong = errors(findings)
+        for finding in findings:
+            if finding not in wrong:
+                logger.warning(str(finding))
+        if wrong:
+            self.fail(ERROR, *map(str, wrong))
+
     def snapshots(self) -> dict[str, Any]:
-        """What every host says of itself, read from all at once."""
+        """What every host of the run says of itself; ends the run where one cannot be read."""
+        found = self.read_snapshots(self.state.inventory.get_active_hosts())
+        if unread := sorted(name for name, reading in found.items() if reading is None):
+            self.fail(ERROR, *why_unread(self, unread))
+        return found
+
+    def read_snapshots(self, hosts: Iterable[Host]) -> dict[str, Any]:
+        """What these hosts say of themselves, read from all at once; None for one that could not be read."""
         wanted = desired(self.fleet, rollout_order(self.fleet))
         system = self.fleet.settings.system
 
-        def read(host: Host) -> Any:
-            with ctx_host.use(host):
-                return take_snapshot(host, query_for(host.name, wanted, system))
-
-        hosts = list(self.state.inventory.get_active_hosts())
-        readings = [gevent.spawn(read, host) for host in hosts]
-        gevent.joinall(readings, raise_error=True)
-        found = {host.name: reading.value for host, reading in zip(hosts, readings, strict=True)}
-        if unread := sorted(name for name, reading in found.items() if reading is None):
-            self.fail(ERROR, *(f"{name}: its state could not be read" for name in unread))
-        return found
+        with self.timed("facts"):
+            return at_once(hosts, lambda host: take_snapshot(host, query_for(host.name, wanted, system)))
 
     def client(self, name: str) -> EngineClient:
         """The host's Docker Engine, over its SSH connection; one client per host."""
@@ -301,7 +322,7 @@ class _Listener(BaseStateCallback):
     @staticmethod
     def host_connect_error(state: State, host: Host, error: Exception) -> None:
         Run.of(state).code = UNREACHABLE
-        if reason := why_not(host, error):
+        if not Run.of(state).quiet and (reason := why_not(host, error)):
             logger.error(reason)
 
     @staticmethod

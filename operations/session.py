@@ -67,9 +67,16 @@ def connected(run: Run) -> Iterator[Run]:
         connect_all(run.state)
     except PyinfraError as error:
         raise SystemExit(UNREACHABLE) from error
+    with disconnected(run):
+        yield run
+
+
+@contextmanager
+def disconnected(run: Run) -> Iterator[None]:
+    """Lets a run ask its hosts, and disconnects them afterwards, however it ends."""
     run.state.set_stage(StateStage.Prepare)
     try:
-        yield run
+        yield
     finally:
         disconnect_all(run.state)
 

@@ -35,11 +35,11 @@ class Snapshot(FactBase[Reading]):
         return reading
 
 
-def take_snapshot(host: Host, query: dict[str, Any]) -> Reading | None:
-    """What the host holds of the query's things; None where it could not be asked."""
-    script = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{_SCRIPT.read_text()}"
+def take_snapshot(host: Host, query: dict[str, Any], script: Path = _SCRIPT) -> Reading | None:
+    """What the script answers to the query on this host; None where it could not be asked."""
+    text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{script.read_text()}"
     reading: Reading | None = host.get_fact(
-        Snapshot, _sudo=True, _stdin=script, _ignore_errors=True, _timeout=TIMEOUT_S
+        Snapshot, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=TIMEOUT_S
     )
     return reading
 

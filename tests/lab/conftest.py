@@ -179,7 +179,7 @@ def of_agent(agent: str, group: str | None = None) -> dict[str, dict[str, Any]]:
     }
 
 
-def _copy_of_project(target: Path) -> None:
+def copy_of_project(target: Path) -> None:
     """What a fresh clone would hold, uncommitted changes included."""
     listed = subprocess.run(
         ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
@@ -227,7 +227,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     bare = here.dry()
     copy = tmp_path_factory.mktemp("clone") / "cascade"
     copy.mkdir()
-    _copy_of_project(copy)
+    copy_of_project(copy)
     checkout = Checkout(copy, copy / ".venv")
     demo = checkout.run("script/demo")
     created, healthy = _timeline() if demo.code == 0 else ({}, {})
