@@ -1,6 +1,6 @@
 """The part of the Compose Specification that a group file may use.
 
-A key that stands here is honoured; any other is an error. Source: the Compose Specification.
+A key that stands here is honoured; what is refused stands in refused.py. Source: the Compose Specification.
 """
 
 from __future__ import annotations
@@ -26,17 +26,39 @@ def _string(value: object) -> object:
 
 def _mapping(value: object) -> object:
     """Compose writes maps as `KEY: value` or as a list of `KEY=value`."""
-    if not isinstance(value, list):
-        return value
-    pairs = [str(item).partition("=") for item in value]
-    bare = [key for key, equals, _ in pairs if not equals]
-    if bare:
-        raise ValueError(
-            f"no value for {', '.join(bare)}: the deploying machine's environment is not passed on"
-        )
+    if isinstance(value, list):
+        return _of_pairs([str(item).partition("=") for item in value])
+    if isinstance(value, Mapping):
+        _refuse_bare([str(key) for key, text in value.items() if text is None])
+    return value
+
+
+def _of_pairs(pairs: list[tuple[str, str, str]]) -> dict[str, str]:
+    _refuse_bare([key for key, equals, _ in pairs if not equals])
     if repeated := twice(key for key, _, _ in pairs):
         raise ValueError(f"{', '.join(repeated)} stands twice")
     return {key: text for key, _, text in pairs}
+
+
+def _refuse_bare(keys: list[str]) -> None:
+    if keys:
+        raise ValueError(
+            f"no value for {', '.join(keys)}: the deploying machine's environment is not passed on"
+        )
+
+
+def _with_bare_names(value: object) -> object:
+    """A label may be a name alone, in a list or with nothing behind it."""
+    if isinstance(value, list):
+        return [item if "=" in str(item) else f"{item}=" for item in value]
+    if isinstance(value, Mapping):
+        return {key: "" if text is None else text for key, text in value.items()}
+    return value
+
+
+def _listed(value: object) -> object:
+    """Where Compose writes a list it takes one text for a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 def untemplated(text: str) -> str:
@@ -58,18 +80,29 @@ def _mount_point(path: str) -> str:
     return path
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address: write one like 192.0.2.53") from None
+
+
 Text = Annotated[str, BeforeValidator(_string)]
 TextMap = Annotated[dict[Annotated[str, Field(min_length=1)], Text], BeforeValidator(_mapping)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+Labels = Annotated[TextMap, BeforeValidator(_with_bare_names)]
 Untemplated = Annotated[Text, AfterValidator(untemplated)]
 Environment = Annotated[
     dict[Annotated[str, Field(pattern=r"^[^=]+$")], Untemplated], BeforeValidator(_mapping)
 ]
+Pids = Annotated[Whole, Field(ge=-1)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 MountPoint = Annotated[AbsolutePath, AfterValidator(_mount_point), AfterValidator(untemplated)]
 
 
 class HealthCheck(Strict):
-    """How the engine asks a container whether it is well; times in seconds."""
+    """How the engine asks a container whether it is well; times in seconds. `disable` is a test of NONE."""
 
     test: tuple[str, ...]
     interval: Seconds = 10
@@ -77,6 +110,16 @@ class HealthCheck(Strict):
     retries: Whole = Field(5, ge=1)
     start_period: Seconds = 30
     start_interval: Seconds = 1
+    disable: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _disabled(cls, value: object) -> object:
+        if not isinstance(value, Mapping) or value.get("disable") not in (True, "true"):
+            return value
+        if value.get("test", ["NONE"]) != ["NONE"]:
+            raise ValueError("disable: true stands beside a test: give one of the two")
+        return {**value, "test": ("NONE",)}
 
     @field_validator("test", mode="before")
     @classmethod
@@ -113,37 +156,80 @@ class HealthTiming(Strict):
         return HealthCheck(test=test, **self.model_dump())
 
 
-class Mount(Strict):
-    """A named volume or a bind in short syntax: `source:/target[:ro]`."""
+def _octal(value: object) -> object:
+    return int(value, 8) if isinstance(value, str) else value
 
-    type: Literal["volume", "bind"]
-    source: Untemplated
+
+FileMode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=0o7777)]
+
+
+class VolumeOptions(Strict):
+    """`nocopy` leaves a new volume empty where the image has files."""
+
+    nocopy: bool = False
+
+
+class BindOptions(Strict):
+    """How mounts below the folder pass between host and container. A missing folder is never made."""
+
+    propagation: Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"] | None = None
+    create_host_path: Literal[False] = False
+
+
+class TmpfsOptions(Strict):
+    """How much a file system in memory may hold, and its permissions."""
+
+    size: MemoryBytes | None = None
+    mode: FileMode | None = None
+
+
+class Mount(Strict):
+    """A named volume or a bind in short syntax: `source:/target[:ro]`; in long syntax a tmpfs too."""
+
+    type: Literal["volume", "bind", "tmpfs"]
+    source: Untemplated = ""
     target: MountPoint
     read_only: bool = False
+    volume: VolumeOptions = VolumeOptions()
+    bind: BindOptions = BindOptions()
+    tmpfs: TmpfsOptions = TmpfsOptions()
 
     @model_validator(mode="before")
     @classmethod
     def _short_syntax(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        source, _, rest = value.partition(":")
+        source, colon, rest = value.partition(":")
         target, _, mode = rest.partition(":")
-        if not target.startswith("/") or mode not in ("", "ro", "rw"):
+        if source.startswith("/") and not colon:
+            raise ValueError(
+                f"{value!r} is a volume without a name, which nobody finds again: write it like data:{value}"
+            )
+        if source.startswith((".", "~")):
+            raise ValueError(
+                f"{source!r} is a path of the machine that deploys, and no folder is sent to the hosts:"
+                " put it on the host and write its absolute path"
+            )
+        if mode not in ("", "ro", "rw"):
+            raise ValueError(f"{value!r}: only ro and rw are honoured behind the target: take {mode} out")
+        if not target.startswith("/"):
             raise ValueError(f"{value!r} is not `volume:/target` or `/source:/target`, with `:ro` if need be")
         kind = "bind" if source.startswith("/") else "volume"
         return {"type": kind, "source": source, "target": target, "read_only": mode == "ro"}
 
     @model_validator(mode="after")
     def _source_fits(self) -> Mount:
-        if self.type == "bind":
+        for kind in ("volume", "bind", "tmpfs"):
+            if kind in self.model_fields_set and kind != self.type:
+                raise ValueError(f"options of a {kind} stand at a mount of type {self.type}: take {kind} out")
+        if self.type == "tmpfs":
+            if self.source:
+                raise ValueError("a tmpfs has no source: take it out")
+        elif self.type == "bind":
             _absolute(self.source)
         elif _NAME.fullmatch(self.source) is None:
             raise ValueError(f"{self.source!r} is no name of a volume; a folder of the host starts with /")
         return self
-
-
-def _octal(value: object) -> object:
-    return int(value, 8) if isinstance(value, str) else value
 
 
 class Tmpfs(Strict):
@@ -151,7 +237,7 @@ class Tmpfs(Strict):
 
     target: MountPoint
     size: MemoryBytes | None = None
-    mode: Annotated[int, BeforeValidator(_octal), Field(ge=0, le=0o7777)] | None = None
+    mode: FileMode | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -165,17 +251,30 @@ class Tmpfs(Strict):
         return {name: text for name, _, text in pairs}
 
 
+Tmpfses = Annotated[tuple[Tmpfs, ...], BeforeValidator(_listed)]
+
+
 class Port(Strict):
-    """A published port; short syntax `published:target[/protocol]`."""
+    """A published port; short syntax `published:target[/protocol]`.
+
+    `name` and `app_protocol` are for readers, as in Compose.
+    """
 
     target: Whole = Field(ge=1, le=65535)
     published: Whole = Field(ge=1, le=65535)
     protocol: Literal["tcp", "udp"] = "tcp"
     mode: Literal["ingress", "host"] = "ingress"
+    name: Text = ""
+    app_protocol: Text = ""
 
     @model_validator(mode="before")
     @classmethod
     def _short_syntax(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError(
+                "a bare number, by which Compose publishes on any free port, or a pair without quotes, which"
+                ' YAML reads as one number: write it like "8080:80"'
+            )
         if not isinstance(value, str):
             return value
         ports, _, protocol = value.partition("/")
@@ -186,7 +285,7 @@ class Port(Strict):
 
 
 class Device(Strict):
-    """A host's device in a container: `/dev/host[:/dev/container[:rwm]]`."""
+    """A host's device in a container: `/dev/host[:/dev/container[:rwm]]`; a single path is both."""
 
     source: AbsolutePath
     target: AbsolutePath
@@ -195,6 +294,8 @@ class Device(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_syntax(cls, value: object) -> object:
+        if isinstance(value, Mapping):
+            return {"target": value.get("source"), **value}
         if not isinstance(value, str):
             return value
         parts = value.split(":")
@@ -230,18 +331,52 @@ def _attachments(value: object) -> object:
 Attachments = Annotated[dict[str, Attachment], BeforeValidator(_attachments)]
 
 
+class Dependency(Strict):
+    """One service that must be healthy before another starts: with a check that passes, or else running."""
+
+    condition: Literal["service_started", "service_healthy"] = "service_started"
+    restart: Literal[False] = False
+    required: Literal[True] = True
+
+
+def _dependencies(value: object) -> object:
+    """Compose writes dependencies as a list of names or as a map."""
+    if not isinstance(value, list):
+        return value
+    if odd := [name for name in value if not isinstance(name, str)]:
+        raise ValueError(f"{odd[0]!r} is no name of a service: write one like db")
+    if repeated := twice(value):
+        raise ValueError(f"{', '.join(repeated)} stands twice")
+    return {name: {} for name in value}
+
+
+Dependencies = Annotated[dict[str, Dependency], BeforeValidator(_dependencies)]
+
+
+def _extra_hosts(value: object) -> object:
+    """Compose writes them as a map, or as a list of `name:address` or `name=address`."""
+    if not isinstance(value, Mapping):
+        return value
+    return [
+        f"{name}:{address}"
+        for name, addresses in value.items()
+        for address in (addresses if isinstance(addresses, list) else [addresses])
+    ]
+
+
 def _extra_host(entry: str) -> str:
-    name, _, address = entry.partition(":")
+    name, _, address = entry.replace("=", ":", 1).partition(":")
+    address = address.removeprefix("[").removesuffix("]")
     try:
         ip_address(address)
     except ValueError:
         raise ValueError(f"{entry!r} is not `name:address` with an IP address") from None
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"{entry!r} does not begin with a host name")
-    return entry
+    return f"{name}:{address}"
 
 
-ExtraHost = Annotated[str, AfterValidator(_extra_host)]
+ExtraHosts = Annotated[tuple[Annotated[str, AfterValidator(_extra_host)], ...], BeforeValidator(_extra_hosts)]
 
 
 class Ulimit(Strict):
@@ -253,7 +388,7 @@ class Ulimit(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one_number(cls, value: object) -> object:
-        return {"soft": value, "hard": value} if isinstance(value, int) else value
+        return {"soft": value, "hard": value} if isinstance(value, int | str) else value
 
 
 class Resources(Strict):
@@ -263,8 +398,14 @@ class Resources(Strict):
     memory: MemoryBytes | None = None
 
 
+class Limits(Resources):
+    """`pids` is each container's own: how many processes and threads it may have; -1 for any number."""
+
+    pids: Pids | None = None
+
+
 class ResourceBudget(Strict):
-    limits: Resources = Resources()
+    limits: Limits = Limits()
     reservations: Resources = Resources()
 
 
@@ -273,6 +414,21 @@ class RestartPolicy(Strict):
     delay: Seconds = 5
     max_attempts: Whole | None = Field(None, ge=0)
     window: Seconds = 0
+
+
+def _restart(value: object) -> object:
+    """Compose's short form, in which an unquoted `no` reaches us as false."""
+    text = "no" if value is False else value
+    name, colon, count = text.partition(":") if isinstance(text, str) else ("", "", "")
+    conditions = {"no": "none", "always": "any", "unless-stopped": "any", "on-failure": "on-failure"}
+    if name not in conditions or (colon and (name != "on-failure" or not count.isdecimal())):
+        raise ValueError(
+            f"{value!r} is no way to restart: write no, always, unless-stopped, on-failure or on-failure:3"
+        )
+    return {"condition": conditions[name], **({"max_attempts": int(count)} if colon else {})}
+
+
+Restart = Annotated[RestartPolicy, BeforeValidator(_restart)]
 
 
 class UpdateConfig(Strict):
@@ -285,11 +441,22 @@ class UpdateConfig(Strict):
     failure_action: Literal["pause"] = "pause"
 
 
+class Preference(Strict):
+    """A node attribute over whose values replicas are spread evenly."""
+
+    spread: str = Field(min_length=1)
+
+
 class Placement(Strict):
     constraints: tuple[str, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    max_replicas_per_node: Whole = Field(0, ge=0)
 
 
 class Deploy(Strict):
+    mode: Literal["replicated"] = "replicated"
+    endpoint_mode: Literal["dnsrr"] | None = None
+    labels: Labels = {}
     replicas: Whole = Field(1, ge=0)
     placement: Placement = Placement()
     resources: ResourceBudget = ResourceBudget()

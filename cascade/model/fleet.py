@@ -143,6 +143,7 @@ def assemble(
         *(_image_problems(fleet) if check_images else ()),
         *_group_problems(fleet),
         *_port_problems(fleet),
+        *_name_problems(fleet),
     ]:
         raise InvalidFiles(problems)
     return fleet
@@ -190,8 +191,10 @@ def _group_problems(fleet: Fleet) -> Iterator[Problem]:
     for group in fleet.groups.values():
         for name in group.services:
             yield from _service_problems(fleet, group, name)
-        for name in sorted(group.networks.keys() - known):
-            yield Problem(group.file, f"networks.{name}", "group_data declares no such network")
+        for key, name in sorted(group.network_names().items()):
+            if name not in known:
+                fix = f'add Overlay(name="{name}") to networks there'
+                yield Problem(group.file, f"networks.{key}", "group_data declares no such network", fix)
 
 
 def _service_problems(fleet: Fleet, group: GroupFile, name: str) -> Iterator[Problem]:
@@ -201,6 +204,10 @@ def _service_problems(fleet: Fleet, group: GroupFile, name: str) -> Iterator[Pro
         if len(listening) != 1:
             who = f"{', '.join(listening)} listen" if listening else "no agent listens"
             yield Problem(group.file, f"{path}.ports", f"{who} on {port.target}")
+    if not service.networks and not (service.agents and all(agent.networks for agent in service.agents)):
+        some = fleet.settings.networks[0].name if fleet.settings.networks else "NAME"
+        fix = f"write networks: [{some}], and {some}: {{external: true}} under networks: at the top"
+        yield Problem(group.file, f"{path}.networks", "it joins no network, and there is no default one", fix)
     for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
         yield Problem(group.file, f"{path}.deploy.placement.constraints", fault)
     try:
@@ -230,6 +237,21 @@ def _port_problems(fleet: Fleet) -> Iterator[Problem]:
                 taken |= dict.fromkeys(spots, f"{name} of {group.name}")
 
 
+def _name_problems(fleet: Fleet) -> Iterator[Problem]:
+    """A plain service answers to its bare name, so on a network that groups share only one may have it."""
+    answering: dict[tuple[str, str], list[tuple[GroupFile, str, bool]]] = {}
+    for group in filter(lambda group: group.enabled, fleet.groups.values()):
+        for path, network, name, bare in group.names_on_networks():
+            answering.setdefault((network, name.lower()), []).append((group, path, bare))
+    for (network, name), found in answering.items():
+        first, first_path, _ = found[0]
+        for group, path, _ in found[1:]:
+            if group is not first and any(bare for *_, bare in found):
+                who = f"{first_path} of {first.name}"
+                fix = "rename one of the two, or give one of the groups a network of its own"
+                yield Problem(group.file, path, f"{who} answers to {name} on {network} too", fix)
+
+
 def _image_problems(fleet: Fleet) -> Iterator[Problem]:
     """A group that is not enabled needs no images yet."""
     used = set()
@@ -254,5 +276,10 @@ def _workload_problems(fleet: Fleet, file: str, workload: Workload) -> Iterator[
     hosts = fleet.eligible(workload)
     if fleet.hosts and not hosts:
         yield Problem(file, path, f"no host meets {', '.join(workload.constraints)}")
+    most = workload.service.deploy.placement.max_replicas_per_node * len(hosts)
+    if most and workload.replicas > most:
+        where, fits = f"{path}.deploy.placement.max_replicas_per_node", f"its {len(hosts)} hosts"
+        reason = f"{workload.replicas} replicas do not fit on {fits}, which take {most}"
+        yield Problem(file, where, reason, "write more, or fewer replicas")
     if workload.kind == "container" and (len(hosts) > 1 or workload.replicas != 1):
         yield Problem(file, path, f"needs {workload.why_container}, so exactly one host and one replica")

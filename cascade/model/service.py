@@ -11,22 +11,30 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from cascade.model.agent import Agent, kebab_case
 from cascade.model.capability import Capability
 from cascade.model.compose import (
+    Addresses,
     Attachments,
+    Dependencies,
     Deploy,
     Device,
     Environment,
-    ExtraHost,
+    ExtraHosts,
     HealthCheck,
+    Labels,
     Logging,
     Mount,
+    Pids,
     Port,
+    Restart,
+    RestartPolicy,
     Text,
     TextMap,
+    Texts,
     Tmpfs,
+    Tmpfses,
     Ulimit,
     Untemplated,
 )
-from cascade.model.order import waves
+from cascade.model.order import agent_order, waves
 from cascade.model.quantities import MemoryBytes, Seconds, Whole
 from cascade.model.strict import Problem, Strict, twice
 
@@ -39,16 +47,38 @@ class Scale(Strict):
 
 
 def _words(value: object) -> object:
-    return tuple(shlex.split(value)) if isinstance(value, str) else value
+    """A line is split as a shell would; nothing at all means the image's own."""
+    if value is None:
+        return ()
+    words = tuple(shlex.split(value)) if isinstance(value, str) else value
+    if words in ((), []):
+        raise ValueError(
+            "it is empty, by which Compose takes away the image's own, and the engine does not: remove it"
+        )
+    return words
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class Service(Strict):
-    """What the agents of a group share."""
+    """What the agents of a group share, or one workload by itself.
+
+    `attach` and `expose` have no effect, as in a Compose that runs in the background.
+    """
 
     image: str
+    attach: bool = True
+    depends_on: Dependencies = {}
+    dns: Addresses = ()
+    dns_opt: tuple[Text, ...] = ()
+    dns_search: Texts = ()
+    expose: tuple[Text, ...] = ()
+    group_add: tuple[Text, ...] = ()
+    pids_limit: Pids | None = None
+    restart: Restart | None = None
+    stdin_open: bool = False
+    tty: bool = False
     command: Words = ()
     entrypoint: Words = ()
     environment: Environment = {}
@@ -64,16 +94,16 @@ class Service(Strict):
     working_dir: str = ""
     hostname: Untemplated = ""
     read_only: bool = False
-    tmpfs: tuple[Tmpfs, ...] = ()
+    tmpfs: Tmpfses = ()
     cap_add: tuple[Capability, ...] = ()
     cap_drop: tuple[Capability, ...] = ()
     devices: tuple[Device, ...] = ()
     shm_size: MemoryBytes | None = None
     ulimits: dict[str, Ulimit] = {}
     sysctls: TextMap = {}
-    labels: TextMap = {}
+    labels: Labels = {}
     logging: Logging | None = None
-    extra_hosts: tuple[ExtraHost, ...] = ()
+    extra_hosts: ExtraHosts = ()
     runtime: Literal["nvidia"] | None = None
     agents: tuple[Agent, ...] = Field((), alias="x-agents")
     scale: Scale | None = Field(None, alias="x-scale")
@@ -87,6 +117,17 @@ class Service(Strict):
         return self
 
     @property
+    def restart_policy(self) -> RestartPolicy:
+        """What `restart` or `deploy.restart_policy` says."""
+        return self.restart or self.deploy.restart_policy
+
+    @property
+    def pids(self) -> int:
+        """How many processes and threads a container may have; 0 for any number."""
+        limit = self.pids_limit or self.deploy.resources.limits.pids or 0
+        return max(0, limit)
+
+    @property
     def why_container(self) -> str:
         """What Swarm cannot give this service, or an empty string."""
         if self.devices:
@@ -98,17 +139,21 @@ class ExternalNetwork(Strict):
     """Networks are the fleet's, declared in group_data; a group file only names them."""
 
     external: Literal[True]
+    name: str | None = None
 
 
 class NamedVolume(Strict):
+    driver: Literal["local"] = "local"
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$")
 
 
 class GroupFile(Strict):
     """One service group, as a person writes it.
 
-    A group that is not `enabled` is checked like any other, and does not run.
+    A group that is not `enabled` is checked like any other, and does not run. `version` has no effect.
     """
+
+    version: Text = ""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     services: dict[str, Service]
@@ -130,7 +175,17 @@ class GroupFile(Strict):
     def waves(self) -> tuple[tuple[str, ...], ...]:
         """The names of what starts together; raises ValueError for a cycle."""
         agents = [agent for service in self.services.values() for agent in service.agents]
-        return waves(agents) if agents else (tuple(self.services),)
+        return waves(agent_order(agents) if agents else self._dependencies())
+
+    def _dependencies(self) -> dict[str, set[str]]:
+        """For each service those that must be healthy before it."""
+        return {
+            name: service.depends_on.keys() & self.services.keys() for name, service in self.services.items()
+        }
+
+    def network_names(self) -> dict[str, str]:
+        """What group_data calls the networks that the file names."""
+        return {key: network.name or key for key, network in self.networks.items()}
 
     def problems(self) -> Iterator[Problem]:
         """What does not fit together inside the file."""
@@ -139,20 +194,36 @@ class GroupFile(Strict):
         for name, service in self.services.items():
             yield from self._agent_problems(f"services.{name}", name, service)
             yield from self._mount_problems(f"services.{name}", service)
+            yield from self._said_twice(f"services.{name}", service)
+            for missing in sorted(service.depends_on.keys() - self.services.keys()):
+                yield self._problem(f"services.{name}.depends_on", f"the file has no service {missing}")
+        yield from self._cycle()
+        for network in twice(self.network_names().values()):
+            yield self._problem("networks", f"more than one key stands for the network {network}")
         for path, part in self._parts():
             yield from self._undeclared(path, part)
         names = [agent.name for service in self.services.values() for agent in service.agents]
         for same in _clashes(names or list(self.services)):
             yield self._problem("services", f"{', '.join(same)} would have the same name")
 
-    def _problem(self, path: str, reason: str) -> Problem:
-        return Problem(self.file, path, reason)
+    def _problem(self, path: str, reason: str, fix: str = "") -> Problem:
+        return Problem(self.file, path, reason, fix)
 
     def _parts(self) -> Iterator[tuple[str, Service | Agent]]:
         for name, service in self.services.items():
             yield f"services.{name}", service
             for number, agent in enumerate(service.agents):
                 yield f"services.{name}.x-agents[{number}]", agent
+
+    def names_on_networks(self) -> Iterator[tuple[str, str, str, bool]]:
+        """Path, network, name of what answers there besides `<agent>.<group>.<system>`; and if it is bare."""
+        networks = self.network_names()
+        for path, part in self._parts():
+            for key, attachment in part.networks.items():
+                if isinstance(part, Service) and not part.agents:
+                    yield path, networks[key], path.removeprefix("services."), True
+                for alias in attachment.aliases:
+                    yield path, networks[key], alias, False
 
     def _agent_problems(self, path: str, name: str, service: Service) -> Iterator[Problem]:
         if service.agents and len(self.services) > 1:
@@ -165,7 +236,7 @@ class GroupFile(Strict):
                 where = f"{path}.x-agents[{number}].depends_on"
                 yield self._problem(where, f"the group has no agent {missing}")
         try:
-            waves(service.agents)
+            waves(agent_order(service.agents))
         except ValueError as error:
             yield self._problem(f"{path}.x-agents", str(error))
 
@@ -177,6 +248,28 @@ class GroupFile(Strict):
         for where, targets in parts.items():
             for target in twice(targets):
                 yield self._problem(f"{where}.volumes", f"more than one thing is mounted on {target}")
+
+    def _said_twice(self, path: str, service: Service) -> Iterator[Problem]:
+        """Two places for one thing, or two things that exclude each other."""
+        deploy = service.deploy
+        if service.restart and "restart_policy" in deploy.model_fields_set:
+            yield self._problem(
+                f"{path}.restart", "stands beside deploy.restart_policy", "give one of the two"
+            )
+        pids = {service.pids_limit, deploy.resources.limits.pids} - {None}
+        if len(pids) > 1:
+            reason = f"says something else than deploy.resources.limits.pids, {deploy.resources.limits.pids}"
+            yield self._problem(f"{path}.pids_limit", reason, "give one of the two")
+        if deploy.endpoint_mode and any(port.mode == "ingress" for port in service.ports):
+            reason = "dnsrr has no virtual IP, which a port in ingress mode needs"
+            fix = "remove it, or write mode: host at the ports"
+            yield self._problem(f"{path}.deploy.endpoint_mode", reason, fix)
+
+    def _cycle(self) -> Iterator[Problem]:
+        try:
+            waves(self._dependencies())
+        except ValueError as error:
+            yield self._problem("services", str(error), "remove one depends_on of it")
 
     def _undeclared(self, path: str, part: Service | Agent) -> Iterator[Problem]:
         for name in sorted(part.networks.keys() - self.networks.keys()):

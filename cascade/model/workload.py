@@ -61,6 +61,7 @@ class Workload:
     health: HealthCheck | None
     ports: tuple[Port, ...]
     volume_names: dict[str, str]
+    network_names: dict[str, str]
 
     @property
     def name(self) -> str:
@@ -114,13 +115,19 @@ class Workload:
         )
 
     def networks(self, system: str) -> dict[str, tuple[str, ...]]:
-        """The aliases this workload answers to, by network."""
-        discovery = f"{self.agent}.{self.group}.{system}".lower()
+        """The names this workload answers to, by network."""
+        own = (f"{self.agent}.{self.group}.{system}".lower(), *self.bare_name)
         attachments: dict[str, Attachment] = {**self.service.networks}
         for name, attachment in (self.declared.networks if self.declared else {}).items():
             inherited = attachments.get(name, Attachment()).aliases
             attachments[name] = Attachment(aliases=(*inherited, *attachment.aliases))
-        return {name: (discovery, *attachments[name].aliases) for name in sorted(attachments)}
+        by_name = {self.network_names[key]: attachments[key].aliases for key in attachments}
+        return {name: tuple(dict.fromkeys((*own, *by_name[name]))) for name in sorted(by_name)}
+
+    @property
+    def bare_name(self) -> tuple[str, ...]:
+        """The name by which its siblings know a plain Compose service, as in Compose."""
+        return () if self.declared else (self.agent,)
 
 
 def workloads_of(group: GroupFile, timing: HealthTiming) -> tuple[Workload, ...]:
@@ -153,6 +160,7 @@ def _of_agents(group: GroupFile, service: Service, timing: HealthTiming) -> list
             health=agent.health_check or service.healthcheck or timing.checking(agent.health_port),
             ports=tuple(port for port in service.ports if port.target == agent.port),
             volume_names=_volume_names(group),
+            network_names=group.network_names(),
         )
         for agent in service.agents
     ]
@@ -170,6 +178,7 @@ def _alone(group: GroupFile, name: str, service: Service) -> Workload:
         health=service.healthcheck,
         ports=service.ports,
         volume_names=_volume_names(group),
+        network_names=group.network_names(),
     )
 
 

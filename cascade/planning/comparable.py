@@ -28,6 +28,8 @@ _SETS = {
     "CapDrop",
     "Constraints",
     "Aliases",
+    "Groups",
+    "GroupAdd",
     "Hosts",
     "ExtraHosts",
 }

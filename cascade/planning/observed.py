@@ -22,6 +22,8 @@ _BODY = (
     "Entrypoint",
     "Cmd",
     "Env",
+    "Tty",
+    "OpenStdin",
     "WorkingDir",
     "User",
     "StopSignal",
@@ -59,6 +61,7 @@ _HOST_CONFIG = (
     "NanoCpus",
     "Memory",
     "MemoryReservation",
+    "PidsLimit",
     "RestartPolicy",
     "PortBindings",
 )

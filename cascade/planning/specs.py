@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from cascade.model.compose import HealthCheck, Mount, RestartPolicy, Tmpfs
+from cascade.model.compose import HealthCheck, Mount, Placement, RestartPolicy, Tmpfs, TmpfsOptions
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
+from cascade.model.service import Service
 from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
 
 LABEL_SYSTEM = "cascade.system"
@@ -43,8 +44,8 @@ def service_spec(workload: Workload, fleet: Fleet) -> Spec:
         "TaskTemplate": {
             "ContainerSpec": _container(workload, fleet),
             "Resources": _resources(workload, min(host.reservation_scale for host in hosts)),
-            "RestartPolicy": _restart(deploy.restart_policy),
-            "Placement": {"Constraints": sorted(workload.constraints)},
+            "RestartPolicy": _restart(workload.service.restart_policy),
+            "Placement": _placement(deploy.placement),
             "Networks": [
                 {"Target": name, "Aliases": sorted(aliases)}
                 for name, aliases in workload.networks(fleet.settings.system).items()
@@ -88,12 +89,26 @@ def published_ports(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
     ]
 
 
+def _placement(placement: Placement) -> Spec:
+    preferences = [{"Spread": {"SpreadDescriptor": item.spread}} for item in placement.preferences]
+    said = {"Preferences": preferences, "MaxReplicas": placement.max_replicas_per_node}
+    return {"Constraints": sorted(placement.constraints), **_said(said)}
+
+
+def _said(fields: Spec) -> Spec:
+    """Only what says something, so that a new key leaves the digests of specs without it as they were."""
+    return {name: value for name, value in fields.items() if value}
+
+
 def _labels(workload: Workload, fleet: Fleet, spec_digest: str) -> dict[str, str]:
-    return workload.service.labels | {
+    return workload.service.deploy.labels | _identity(workload, fleet) | {LABEL_DIGEST: spec_digest}
+
+
+def _identity(workload: Workload, fleet: Fleet) -> dict[str, str]:
+    return {
         LABEL_SYSTEM: fleet.settings.system,
         LABEL_GROUP: workload.group,
         LABEL_AGENT: workload.agent,
-        LABEL_DIGEST: spec_digest,
     }
 
 
@@ -101,11 +116,7 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
     service = workload.service
     return {
         "Image": fleet.pinned_images[service.image],
-        "Labels": {
-            LABEL_SYSTEM: fleet.settings.system,
-            LABEL_GROUP: workload.group,
-            LABEL_AGENT: workload.agent,
-        },
+        "Labels": service.labels | _identity(workload, fleet),
         "Command": list(service.entrypoint),
         "Args": list(service.command),
         "Hostname": service.hostname,
@@ -124,7 +135,26 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
         "Ulimits": _ulimits(workload, fleet.eligible(workload)),
         "Sysctls": dict(service.sysctls),
         "Isolation": "default",
+        **_said(
+            {
+                "Groups": list(service.group_add),
+                "TTY": service.tty,
+                "OpenStdin": service.stdin_open,
+                "DNSConfig": _dns(service, "Nameservers", "Search", "Options"),
+            }
+        ),
     }
+
+
+def _dns(service: Service, servers: str, search: str, options: str) -> Spec:
+    """The engine calls the same three things differently in services and containers."""
+    return _said(
+        {
+            servers: list(service.dns),
+            search: list(service.dns_search),
+            options: list(service.dns_opt),
+        }
+    )
 
 
 def _environment(environment: Mapping[str, str]) -> list[str]:
@@ -132,13 +162,30 @@ def _environment(environment: Mapping[str, str]) -> list[str]:
 
 
 def _mount(mount: Mount) -> Spec:
-    return {"Type": mount.type, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+    if mount.type == "tmpfs":
+        read_only = {"ReadOnly": True} if mount.read_only else {}
+        return {"Type": "tmpfs", "Target": mount.target, **read_only, **_tmpfs_options(mount.tmpfs)}
+    options = {
+        "VolumeOptions": {"NoCopy": True} if mount.volume.nocopy else {},
+        "BindOptions": {"Propagation": mount.bind.propagation} if mount.bind.propagation else {},
+    }
+    return {
+        "Type": mount.type,
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+        **_said(options),
+    }
 
 
 def _tmpfs(mount: Tmpfs) -> Spec:
+    return {"Type": "tmpfs", "Target": mount.target, **_tmpfs_options(mount)}
+
+
+def _tmpfs_options(mount: Tmpfs | TmpfsOptions) -> Spec:
     said = {"SizeBytes": mount.size, "Mode": mount.mode}
     options = {name: value for name, value in said.items() if value is not None}
-    return {"Type": "tmpfs", "Target": mount.target, **({"TmpfsOptions": options} if options else {})}
+    return {"TmpfsOptions": options} if options else {}
 
 
 def _ulimits(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
@@ -167,7 +214,10 @@ def _health(check: HealthCheck | None) -> Spec | None:
 def _resources(workload: Workload, scale: float) -> Spec:
     share = workload.share
     return {
-        "Limits": _amounts(share.cpu_limit, share.memory_limit),
+        "Limits": {
+            **_amounts(share.cpu_limit, share.memory_limit),
+            **_said({"Pids": workload.service.pids}),
+        },
         "Reservations": _amounts(
             _scaled(share.cpu_reservation, scale, LEAST_NANO_CPUS),
             _scaled(share.memory_reservation, scale, LEAST_MEMORY),
@@ -230,7 +280,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
         "StopTimeout": ceil(service.stop_grace_period),
         "Healthcheck": in_swarm["Healthcheck"],
         "HostConfig": {
-            "NetworkMode": next(iter(workload.networks(fleet.settings.system)), "none"),
+            "NetworkMode": next(iter(workload.networks(fleet.settings.system))),
             "IpcMode": "private",
             "Mounts": in_swarm["Mounts"],
             "Devices": [
@@ -252,11 +302,13 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "NanoCpus": share.cpu_limit or 0,
             "Memory": share.memory_limit or 0,
             "MemoryReservation": _scaled(share.memory_reservation, host.reservation_scale, LEAST_MEMORY) or 0,
-            "RestartPolicy": _container_restart(service.deploy.restart_policy),
+            "RestartPolicy": _container_restart(service.restart_policy),
             "PortBindings": {
                 f"{port.target}/{port.protocol}": [{"HostIp": "", "HostPort": str(port.published)}]
                 for port in workload.ports
             },
+            **_said({"PidsLimit": service.pids, "GroupAdd": list(service.group_add)}),
+            **_dns(service, "Dns", "DnsSearch", "DnsOptions"),
             **({"ShmSize": service.shm_size} if service.shm_size else {}),
             **_container_logging(workload),
         },
@@ -267,8 +319,9 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             }
         },
     }
+    body |= _said({"Tty": service.tty, "OpenStdin": service.stdin_open})
     said = {name: value for name, value in body.items() if value not in ("", [], None)}
-    return {**said, "Labels": _labels(workload, fleet, digest(said))}
+    return {**said, "Labels": service.labels | _labels(workload, fleet, digest(said))}
 
 
 def _container_restart(policy: RestartPolicy) -> Spec:

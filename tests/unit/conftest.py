@@ -27,8 +27,20 @@ command: [serve, a b]
 entrypoint: [/entry]
 environment: {LEVEL: info, EMPTY: ""}
 networks: {cascade-internal: {aliases: [den, burrow]}, cascade-external: {}}
-volumes: ["data:/data", "/srv:/srv:ro"]
+volumes:
+  - data:/data
+  - /srv:/srv:ro
+  - {type: volume, source: data, target: /copy, volume: {nocopy: true}}
+  - {type: bind, source: /srv, target: /shared, bind: {propagation: rshared}}
+  - {type: tmpfs, target: /cache, tmpfs: {size: 1M, mode: "1700"}}
 tmpfs: [/run]
+dns: [192.0.2.53]
+dns_search: [den.example]
+dns_opt: ["ndots:1"]
+group_add: [audio, 44]
+tty: true
+stdin_open: true
+pids_limit: 99
 ports: ["80:1000", "81:1000/udp"]
 healthcheck:
   {test: [CMD, ask], interval: 7s, timeout: 3s, retries: 2, start_period: 9s, start_interval: 250ms}
@@ -47,7 +59,11 @@ logging: {driver: local, options: {max-size: 1m}}
 extra_hosts: ["hole:192.0.2.9", "earth:192.0.2.10"]
 deploy:
   replicas: 1
-  placement: {constraints: [node.role == manager, node.labels.system == mainpc]}
+  labels: {team: blue}
+  placement:
+    constraints: [node.role == manager, node.labels.system == mainpc]
+    preferences: [{spread: node.labels.system}]
+    max_replicas_per_node: 1
   resources: {limits: {cpus: 2, memory: 2G}, reservations: {cpus: 1, memory: 1G}}
   restart_policy: {condition: on-failure, delay: 2s, max_attempts: 4, window: 8s}
   update_config: {parallelism: 2, delay: 6s, order: stop-first, monitor: 4s}
@@ -160,7 +176,7 @@ def alpha(
         service: str = "{}", agents: str = "[{name: Fox}]", **host: Any
     ) -> tuple[tuple[Workload, ...], Fleet]:
         group = group_of(
-            service,
+            yaml.safe_dump({"networks": ["cascade-internal"], **yaml.safe_load(service)}),
             agents,
             networks={"cascade-internal": {"external": True}, "cascade-external": {"external": True}},
             volumes={"data": None, "shared": {"name": "common"}},

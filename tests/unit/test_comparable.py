@@ -46,7 +46,7 @@ def with_defaults(spec: Any) -> Any:
     }
     return {
         **spec,
-        "TaskTemplate": {**template, "ContainerSpec": {**template["ContainerSpec"], **added}},
+        "TaskTemplate": {**template, "ContainerSpec": {**added, **template["ContainerSpec"]}},
         "RollbackConfig": {**spec["RollbackConfig"], "Delay": 0},
         "UpdateConfig": {"Delay": 0, **spec["UpdateConfig"]},
     }

@@ -73,7 +73,10 @@ def another(value: Any) -> Any:
 
 
 def expected_path(spec: Any, path: Path) -> str:
-    """How a difference there is called: named things by name, other lists as a whole."""
+    """How a difference there is called: named things by name, other lists as a whole.
+
+    Where the last thing that was said is taken back, nothing stands there any more.
+    """
     shown: list[str] = []
     for depth, part in enumerate(path):
         if isinstance(part, str):
@@ -83,6 +86,8 @@ def expected_path(spec: Any, path: Path) -> str:
         if name is None:
             break
         shown.append(name(at(spec, path[: depth + 1])))
+    if at(spec, path) is True and len(at(spec, path[:-1])) == 1 and len(path) > 1:
+        shown.pop()
     return ".".join(shown)
 
 

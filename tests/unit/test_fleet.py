@@ -34,8 +34,12 @@ def host(name: str, **keys: Any) -> Host:
     return Host.model_validate({**usual, **keys})
 
 
-def group(name: str = "alpha", service: str = "{}", networks: str = "{}", agents: Any = (FOX,)) -> GroupFile:
-    keys = {"image": "alpha/image", "x-agents": list(agents), **yaml.safe_load(service)}
+INNER = "{inner: {external: true}}"
+
+
+def group(name: str = "alpha", service: str = "{}", networks: str = INNER, agents: Any = (FOX,)) -> GroupFile:
+    usual = {"image": "alpha/image", "networks": ["inner"], "x-agents": list(agents)}
+    keys = {**usual, **yaml.safe_load(service)}
     services = {name: keys}
     return GroupFile.model_validate(
         {"name": name, "services": services, "networks": yaml.safe_load(networks)}
@@ -271,7 +275,9 @@ def test_a_name_of_63_letters_is_not_too_long() -> None:
 
 @pytest.mark.parametrize("name", ["a.b", "a b", "a-", "; touch x"])
 def test_a_service_without_agents_has_a_name_that_swarm_takes(name: str) -> None:
-    odd = GroupFile.model_validate({"name": "alpha", "services": {name: {"image": "alpha/image"}}})
+    services = {name: {"image": "alpha/image", "networks": ["inner"]}}
+    networks = {"inner": {"external": True}}
+    odd = GroupFile.model_validate({"name": "alpha", "services": services, "networks": networks})
     ((file, path, reason),) = problems(groups=[odd])
     assert (file, path) == ("alpha.yaml", f"services.{name}")
     assert NAME_RULE in reason

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cascade.model.agent import Agent
-from cascade.model.compose import Resources
+from cascade.model.compose import Limits, Resources
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
 
@@ -178,7 +178,7 @@ def test_every_group_has_its_replicas_budget_and_host(
     budget = service.deploy.resources
     assert list(home_fleet.groups[name].services) == [name]
     assert service.deploy.replicas == replicas
-    assert budget.limits == Resources(cpus=Decimal(cpus), memory=memory * GIB)
+    assert budget.limits == Limits(cpus=Decimal(cpus), memory=memory * GIB)
     assert budget.reservations == Resources(cpus=Decimal(own_cpus), memory=own_memory * GIB)
     assert service.image == name.replace("cascade-", "cascade/", 1)
     for workload in home_fleet.workloads[name]:

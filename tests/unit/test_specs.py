@@ -635,9 +635,147 @@ def test_a_workload_is_checked_unless_its_check_is_none(
     assert checked or check is None or check["Test"] == ["NONE"]
 
 
-def test_labels_of_the_owner_are_kept_and_cannot_claim_to_be_ours(spec: Callable[..., Any]) -> None:
-    found = spec("{labels: {owner: me, cascade.agent: Hen}}")["Labels"]
-    assert (found["owner"], found["cascade.agent"]) == ("me", "Fox")
+def test_labels_are_the_containers_and_those_of_deploy_the_services(alpha: Alpha) -> None:
+    said = {
+        "labels": {"owner": "me", "flag": None, "cascade.agent": "Hen"},
+        "deploy": {"labels": ["team=blue", "cascade.group=owls", "flag"]},
+    }
+    (fox,), fleet = alpha(json.dumps(said))
+    spec = service_spec(fox, fleet)
+    identity = {"cascade.system": "cascade", "cascade.group": "alpha", "cascade.agent": "Fox"}
+    digested = {"cascade.digest": spec["Labels"]["cascade.digest"]}
+    assert spec["TaskTemplate"]["ContainerSpec"]["Labels"] == {"owner": "me", "flag": ""} | identity
+    assert spec["Labels"] == {"team": "blue", "flag": ""} | identity | digested
+    (fox,), fleet = alpha(json.dumps(said | {"devices": ["/dev/snd"]}))
+    body = container_body(fox, fleet)
+    digested = {"cascade.digest": body["Labels"]["cascade.digest"]}
+    assert body["Labels"] == {"owner": "me", "team": "blue", "flag": ""} | identity | digested
+
+
+def test_what_swarm_has_for_placing_replicas_reaches_it(spec: Callable[..., Any]) -> None:
+    placement = {"max_replicas_per_node": 2, "preferences": [{"spread": "node.labels.zone"}]}
+    found = spec(json.dumps({"deploy": {"placement": placement}}))["TaskTemplate"]["Placement"]
+    assert found == {
+        "Constraints": [],
+        "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.zone"}}],
+        "MaxReplicas": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "most"),
+    [
+        ({"pids_limit": 99}, 99),
+        ({"deploy": {"resources": {"limits": {"pids": 99}}}}, 99),
+        ({"pids_limit": 99, "deploy": {"resources": {"limits": {"pids": 99}}}}, 99),
+        ({"pids_limit": -1}, None),
+        ({"pids_limit": 0}, None),
+        ({}, None),
+    ],
+)
+def test_a_container_may_have_only_so_many_processes(alpha: Alpha, keys: Any, most: int | None) -> None:
+    (fox,), fleet = alpha(json.dumps(keys))
+    assert service_spec(fox, fleet)["TaskTemplate"]["Resources"]["Limits"].get("Pids") == most
+    (fox,), fleet = alpha(json.dumps(keys | {"devices": ["/dev/snd"]}))
+    assert container_body(fox, fleet)["HostConfig"].get("PidsLimit") == most
+
+
+def test_terminals_groups_and_name_servers_reach_both_kinds_of_workload(alpha: Alpha) -> None:
+    said = {
+        "tty": True,
+        "stdin_open": True,
+        "group_add": ["audio", 44],
+        "dns": "192.0.2.53",
+        "dns_search": ["den.example", "example"],
+        "dns_opt": ["ndots:1"],
+    }
+    (fox,), fleet = alpha(json.dumps(said))
+    found = service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"]
+    assert {key: found[key] for key in ("TTY", "OpenStdin", "Groups", "DNSConfig")} == {
+        "TTY": True,
+        "OpenStdin": True,
+        "Groups": ["audio", "44"],
+        "DNSConfig": {
+            "Nameservers": ["192.0.2.53"],
+            "Search": ["den.example", "example"],
+            "Options": ["ndots:1"],
+        },
+    }
+    (fox,), fleet = alpha(json.dumps(said | {"devices": ["/dev/snd"]}))
+    body = container_body(fox, fleet)
+    on_host = {
+        "GroupAdd": ["audio", "44"],
+        "Dns": ["192.0.2.53"],
+        "DnsSearch": ["den.example", "example"],
+        "DnsOptions": ["ndots:1"],
+    }
+    assert (body["Tty"], body["OpenStdin"]) == (True, True)
+    assert {key: body["HostConfig"][key] for key in on_host} == on_host
+
+
+def test_mounts_in_long_form_keep_their_options(container: Callable[..., Any]) -> None:
+    volumes = [
+        {"type": "volume", "source": "data", "target": "/a", "volume": {"nocopy": True}},
+        {"type": "bind", "source": "/srv", "target": "/b", "bind": {"propagation": "rslave"}},
+        {"type": "bind", "source": "/srv", "target": "/c", "bind": {"create_host_path": False}},
+        {"type": "tmpfs", "target": "/d", "read_only": True, "tmpfs": {"size": "1M", "mode": "1770"}},
+        {"type": "tmpfs", "target": "/e"},
+    ]
+    assert container(json.dumps({"volumes": volumes, "tmpfs": "/f"}))["Mounts"] == [
+        {
+            "Type": "volume",
+            "Source": "alpha_data",
+            "Target": "/a",
+            "ReadOnly": False,
+            "VolumeOptions": {"NoCopy": True},
+        },
+        {
+            "Type": "bind",
+            "Source": "/srv",
+            "Target": "/b",
+            "ReadOnly": False,
+            "BindOptions": {"Propagation": "rslave"},
+        },
+        {"Type": "bind", "Source": "/srv", "Target": "/c", "ReadOnly": False},
+        {
+            "Type": "tmpfs",
+            "Target": "/d",
+            "ReadOnly": True,
+            "TmpfsOptions": {"SizeBytes": 2**20, "Mode": 0o1770},
+        },
+        {"Type": "tmpfs", "Target": "/e"},
+        {"Type": "tmpfs", "Target": "/f"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("restart", "in_swarm", "on_host"),
+    [
+        ("always", ("any", 0), ("always", 0)),
+        ("unless-stopped", ("any", 0), ("always", 0)),
+        ("no", ("none", 0), ("no", 0)),
+        (False, ("none", 0), ("no", 0)),
+        ("on-failure", ("on-failure", 0), ("on-failure", 0)),
+        ("on-failure:3", ("on-failure", 3), ("on-failure", 3)),
+    ],
+)
+def test_restart_is_the_short_form_of_a_restart_policy(
+    alpha: Alpha, restart: object, in_swarm: tuple[str, int], on_host: tuple[str, int]
+) -> None:
+    (fox,), fleet = alpha(json.dumps({"restart": restart}))
+    found = service_spec(fox, fleet)["TaskTemplate"]["RestartPolicy"]
+    assert (found["Condition"], found["MaxAttempts"], found["Delay"]) == (*in_swarm, 5 * SECOND)
+    (fox,), fleet = alpha(json.dumps({"restart": restart, "devices": ["/dev/snd"]}))
+    host_config = container_body(fox, fleet)["HostConfig"]
+    assert tuple(host_config["RestartPolicy"].values()) == on_host
+
+
+def test_a_plain_service_answers_to_its_bare_name_and_an_agent_does_not(spec: Callable[..., Any]) -> None:
+    networks = "{networks: {cascade-internal: {aliases: [den]}}}"
+    plain = spec(networks, "[]")["TaskTemplate"]["Networks"]
+    assert plain == [{"Target": "cascade-internal", "Aliases": ["alpha", "alpha.alpha.cascade", "den"]}]
+    agent = spec(networks)["TaskTemplate"]["Networks"]
+    assert agent == [{"Target": "cascade-internal", "Aliases": ["den", "fox.alpha.cascade"]}]
 
 
 def test_every_object_carries_the_digest_of_its_spec(home_fleet: Fleet, lab_fleet: Fleet) -> None:
