@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
 from cascade.model.log_driver import log_fault
@@ -75,7 +75,8 @@ def daemon_faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, Fault]]:
             yield name, fault
     if not isinstance(settings.get("log-opts", {}), dict):
         return
-    driver, options = settings.get("log-driver", "json-file"), settings.get("log-opts", {})
+    driver = settings.get("log-driver", "json-file")
+    options: dict[str, Any] = settings.get("log-opts", {})
     if isinstance(driver, str) and (fault := log_fault(driver, options)):
         yield "log-opts" if "log-opts" in settings else "log-driver", fault
     runtime, runtimes = settings.get("default-runtime"), settings.get("runtimes", {})
@@ -91,13 +92,18 @@ def _fault(name: str, value: Any) -> Fault | None:
         near = get_close_matches(name, (*_KIND_OF, _POOLS), 1)
         return f"{shown(name)} is no setting of dockerd", f"write {near[0]}" if near else "remove it"
     kind = _KIND_OF[name]
-    if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "true or false"):
+    if not _is(kind, value):
         return f"{shown(value)} is not {kind}", f"write {kind}"
     if kind == "a list of texts" and (odd := [item for item in value if not isinstance(item, str)]):
         return f"{shown(odd[0])} is no text", "write each item in quotes"
     if name in _REFUSED and _REFUSED[name](value):
         return _WHY[name], "remove it"
-    return _resources_fault(value) if name == "node-generic-resources" else None
+    own = {"node-generic-resources": _resources_fault, "bip": _bridge_fault}
+    return own[name](value) if name in own else None
+
+
+def _is(kind: str, value: Any) -> bool:
+    return isinstance(value, _KINDS[kind]) and (kind == "true or false" or not isinstance(value, bool))
 
 
 def _pool_fault(pools: Any) -> Fault | None:
@@ -119,9 +125,20 @@ def _pool_fault(pools: Any) -> Fault | None:
     return None
 
 
-def pools_of(settings: Mapping[str, Any]) -> list[IPv4Network]:
-    """Where the engine takes the subnets of its own networks from; the settings must have been checked."""
-    return [IPv4Network(pool["base"]) for pool in settings.get(_POOLS, ())]
+def ranges_of(settings: Mapping[str, Any]) -> Iterator[tuple[str, IPv4Network]]:
+    """Where the engine puts networks of its own, by key; the settings must have been checked."""
+    for pool in settings.get(_POOLS, ()):
+        yield _POOLS, IPv4Network(pool["base"])
+    if "bip" in settings:
+        yield "bip", IPv4Interface(settings["bip"]).network
+
+
+def _bridge_fault(address: str) -> Fault | None:
+    try:
+        assert IPv4Interface(address).network.num_addresses > 1
+    except (ValueError, AssertionError):
+        return f"{shown(address)} is no address with its network", "write one like 10.202.0.1/24"
+    return None
 
 
 def _resources_fault(resources: Any) -> Fault | None:

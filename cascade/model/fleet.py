@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Network
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from cascade.model.compose import HealthTiming
+from cascade.model.daemon import daemon_faults
 from cascade.model.host import Host, constraint_fault
 from cascade.model.image import ImageSource, pin_each
+from cascade.model.loader import Reading
+from cascade.model.names import check_dns_name, fits
+from cascade.model.networks import SETTINGS, name_problems, size_problems, subnet_problems
+from cascade.model.networks import Overlay as Overlay
+from cascade.model.networks import SwarmPool as SwarmPool
 from cascade.model.options import Options
-from cascade.model.quantities import Whole
-from cascade.model.service import GroupFile
-from cascade.model.strict import InvalidFiles, Problem, Strict, twice
+from cascade.model.service import GroupFile, Service
+from cascade.model.strict import InvalidFiles, Problem, Strict, path_of, twice
 from cascade.model.workload import Workload, workloads_of, workloads_of_service
 
 _SERVICE_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
-
-
-class Overlay(Strict):
-    """A network across all hosts."""
-
-    name: str
-    subnet: IPv4Network | None = None
-    internal: bool = False
-    attachable: bool = True
-    mtu: Whole | None = None
-
-
-class SwarmPool(Strict):
-    """Where the Swarm takes the subnets of networks that name none."""
-
-    pool: IPv4Network
-    subnet_size: Whole = 24
+_SWARMS_OWN = ((2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp"))
+_check_system = fits(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "is no part of a DNS name", "cascade")
 
 
 class FleetSettings(Strict):
     """What group_data says about the system as a whole."""
 
-    system: str
+    system: Annotated[str, AfterValidator(_check_system)]
     phases: tuple[tuple[str, ...], ...]
     networks: tuple[Overlay, ...]
     swarm_pool: SwarmPool
@@ -100,6 +93,23 @@ class Fleet:
             name: workloads_of(self.groups[name], self.settings.health_timing) for name in self.group_order
         }
 
+    @property
+    def services(self) -> Iterator[tuple[GroupFile, str, Service]]:
+        """Every service with its group and its key."""
+        for group in self.groups.values():
+            for name, service in group.services.items():
+                yield group, name, service
+
+    @cached_property
+    def readable_workloads(self) -> list[tuple[GroupFile, str, Workload]]:
+        """Those of every service whose budget fits, with its group and its key."""
+        found = []
+        for group, name, _ in self.services:
+            with suppress(ValueError):
+                timing = self.settings.health_timing
+                found += [(group, name, workload) for workload in workloads_of_service(group, name, timing)]
+        return found
+
     @cached_property
     def pinned_images(self) -> dict[str, str]:
         """The exact image behind each name that a group file uses."""
@@ -136,17 +146,29 @@ def assemble(
     `check_images` is False for those who are about to pin or build them.
     """
     fleet = Fleet(settings, hosts, groups, options or Options())
-    if problems := [
-        *_option_problems(fleet),
-        *_order_problems(fleet),
-        *_host_problems(fleet),
-        *(_image_problems(fleet) if check_images else ()),
-        *_group_problems(fleet),
-        *_port_problems(fleet),
-        *_name_problems(fleet),
-    ]:
+    if problems := list(misfits(fleet, Doubts(frozenset() if check_images else frozenset({"images"})))):
         raise InvalidFiles(problems)
     return fleet
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What could not be read: names of group_data, and of group files the keys."""
+
+    names: frozenset[str] = frozenset()
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+    def cover(self, problem: Problem) -> bool:
+        """Whether a problem may only follow from what could not be read, and is reported already."""
+        reading = self.readings.get(problem.file)
+        return reading is not None and reading.doubts(problem.path)
+
+
+def misfits(fleet: Fleet, doubts: Doubts) -> Iterator[Problem]:
+    """Everything that is right alone and does not fit together, as far as it could be read."""
+    for check, rests_on in _CHECKS:
+        if not doubts.names & set(rests_on.split()):
+            yield from (problem for problem in check(fleet) if not doubts.cover(problem))
 
 
 def _option_problems(fleet: Fleet) -> Iterator[Problem]:
@@ -157,9 +179,8 @@ def _option_problems(fleet: Fleet) -> Iterator[Problem]:
     for option, names in asked.items():
         for name in filter(None, names):
             if name not in fleet.groups:
-                yield Problem(
-                    "options", option, f"there is no group {name}", f"the groups are {', '.join(enabled)}"
-                )
+                fix = f"give one of {', '.join(enabled)}"
+                yield Problem("options", option, f"there is no group {name}", fix)
             elif name not in enabled:
                 fix = f"take x-enabled: false out of {fleet.groups[name].file}"
                 yield Problem("options", option, f"{name} is not enabled, or in no phase", fix)
@@ -168,73 +189,199 @@ def _option_problems(fleet: Fleet) -> Iterator[Problem]:
 def _order_problems(fleet: Fleet) -> Iterator[Problem]:
     order = fleet.group_order
     for name in twice(order):
-        yield Problem("group_data", "phases", f"{name} stands twice")
-    for name in sorted(set(order) - fleet.groups.keys()):
-        yield Problem("group_data", "phases", f"there is no group file for {name}")
+        yield Problem(SETTINGS, "phases", f"{name} stands twice", "remove one of the two")
     for name in sorted(fleet.groups.keys() - set(order)):
-        yield Problem("group_data", "phases", f"the group {name} has a file but stands in no phase")
+        reason = f"the group {name} has a file, {fleet.groups[name].file}, but stands in no phase"
+        yield Problem(SETTINGS, "phases", reason, f'add "{name}" to a phase, or remove the file')
 
 
-def _host_problems(fleet: Fleet) -> Iterator[Problem]:
+def _missing_groups(fleet: Fleet) -> Iterator[Problem]:
+    for name in sorted(set(fleet.group_order) - fleet.groups.keys()):
+        fix = f"remove it, or write a file with name: {name}"
+        yield Problem(SETTINGS, "phases", f"there is no group file for {name}", fix)
+
+
+def _manager_problems(fleet: Fleet) -> Iterator[Problem]:
     managers = [host.name for host in fleet.hosts.values() if host.swarm_role == "manager"]
-    if len(managers) != 1:
-        yield Problem(
-            "group_data", "swarm_role", f"exactly one host is the manager, here {managers or 'none'}"
-        )
-    addresses = [host.swarm_address for host in fleet.hosts.values()]
-    for address in twice(addresses):
-        yield Problem("inventory", "swarm_address", f"{address} belongs to more than one host")
+    if not fleet.hosts:
+        fix = 'write mainpc = [("mainpc", {"ssh_hostname": "192.0.2.11", "swarm_address": "192.0.2.11"})]'
+        yield Problem("inventory", "", "there is no host in it", fix)
+    elif not managers:
+        first = next(iter(fleet.hosts))
+        fix = 'write swarm_role = "manager" for one host'
+        yield Problem(SETTINGS, f"{first}.swarm_role", "no host is the manager", fix)
+    for name in managers[1:]:
+        reason = f"exactly one host is the manager, and {managers[0]} is one already"
+        yield Problem(SETTINGS, f"{name}.swarm_role", reason, 'write swarm_role = "worker"')
 
 
-def _group_problems(fleet: Fleet) -> Iterator[Problem]:
+def _address_problems(fleet: Fleet) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for host in fleet.hosts.values():
+        if host.swarm_address in first:
+            reason = f"{host.swarm_address} is the address of {first[host.swarm_address]} too"
+            yield Problem(SETTINGS, f"{host.name}.swarm_address", reason, "write each host's own address")
+        first.setdefault(host.swarm_address, host.name)
+
+
+def _host_name_problems(fleet: Fleet) -> Iterator[Problem]:
+    for name in fleet.hosts:
+        try:
+            check_dns_name(name)
+        except ValueError as error:
+            yield Problem.saying("inventory", path_of([name]), str(error))
+
+
+def _engine_problems(fleet: Fleet) -> Iterator[Problem]:
+    for host in fleet.hosts.values():
+        for key, (reason, fix) in daemon_faults(host.daemon_settings):
+            yield Problem(SETTINGS, path_of(["daemon_settings", key], host.name), reason, fix)
+
+
+def _subnet_problems(fleet: Fleet) -> Iterator[Problem]:
+    settings = fleet.settings
+    yield from name_problems(settings.networks)
+    yield from subnet_problems(settings.networks, settings.swarm_pool, fleet.hosts)
+
+
+def _size_problems(fleet: Fleet) -> Iterator[Problem]:
+    """A network has an address for every replica that joins it, and one for every host."""
+    joining = dict.fromkeys((overlay.name for overlay in fleet.settings.networks), len(fleet.hosts))
+    for _, _, workload in fleet.readable_workloads:
+        for name in workload.networks(fleet.settings.system):
+            if name in joining:
+                joining[name] += workload.replicas
+    yield from size_problems(fleet.settings.networks, fleet.settings.swarm_pool, joining)
+
+
+def _network_problems(fleet: Fleet) -> Iterator[Problem]:
     known = {overlay.name for overlay in fleet.settings.networks}
     for group in fleet.groups.values():
-        for name in group.services:
-            yield from _service_problems(fleet, group, name)
         for key, name in sorted(group.network_names().items()):
             if name not in known:
-                fix = f'add Overlay(name="{name}") to networks there'
+                others = f", or write one of {', '.join(sorted(known))}" if known else ""
+                fix = f'add Overlay(name="{name}") to networks there{others}'
                 yield Problem(group.file, f"networks.{key}", "group_data declares no such network", fix)
 
 
-def _service_problems(fleet: Fleet, group: GroupFile, name: str) -> Iterator[Problem]:
-    service, path = group.services[name], f"services.{name}"
-    for port in service.ports if service.agents else ():
-        listening = [agent.name for agent in service.agents if agent.port == port.target]
-        if len(listening) != 1:
-            who = f"{', '.join(listening)} listen" if listening else "no agent listens"
-            yield Problem(group.file, f"{path}.ports", f"{who} on {port.target}")
-    if not service.networks and not (service.agents and all(agent.networks for agent in service.agents)):
-        some = fleet.settings.networks[0].name if fleet.settings.networks else "NAME"
-        fix = f"write networks: [{some}], and {some}: {{external: true}} under networks: at the top"
-        yield Problem(group.file, f"{path}.networks", "it joins no network, and there is no default one", fix)
-    for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
-        yield Problem(group.file, f"{path}.deploy.placement.constraints", fault)
-    try:
-        workloads = workloads_of_service(group, name, fleet.settings.health_timing)
-    except ValueError as error:
-        yield Problem(group.file, f"{path}.deploy.resources", str(error))
-        return
-    for workload in workloads:
-        yield from _workload_problems(fleet, group.file, workload)
+def _attachment_problems(fleet: Fleet) -> Iterator[Problem]:
+    """What the engine refuses to connect, or connects to nowhere."""
+    overlays = {overlay.name: overlay for overlay in fleet.settings.networks}
+    for group, name, service in fleet.services:
+        if not service.networks and not (service.agents and all(agent.networks for agent in service.agents)):
+            some = fleet.settings.networks[0].name if fleet.settings.networks else "NAME"
+            fix = f"write networks: [{some}], and {some}: {{external: true}} under networks: at the top"
+            reason = "it joins no network, and there is no default one"
+            yield Problem(group.file, f"services.{name}.networks", reason, fix)
+    for group, name, workload in fleet.readable_workloads:
+        joined = [overlays[key] for key in workload.networks(fleet.settings.system) if key in overlays]
+        closed = [overlay.name for overlay in joined if not overlay.attachable]
+        if closed and workload.why_container:
+            reason = f"needs {workload.why_container}, and {closed[0]} takes no host containers"
+            fix = f"write attachable=True at {closed[0]} in group_data"
+            yield Problem(group.file, f"services.{name}.networks", reason, fix)
+        direct = workload.why_container or any(port.mode == "host" for port in workload.ports)
+        if workload.ports and direct and joined and all(overlay.internal for overlay in joined):
+            reason = f"{workload.agent} publishes a port and joins only networks that are internal"
+            fix = "join a network that is not internal too"
+            yield Problem(group.file, f"services.{name}.ports", reason, fix)
+
+
+def _listening_problems(fleet: Fleet) -> Iterator[Problem]:
+    for group, name, service in fleet.services:
+        for number, port in enumerate(service.ports if service.agents else ()):
+            listening = [agent.name for agent in service.agents if agent.port == port.target]
+            if len(listening) != 1:
+                who = f"{', '.join(listening)} listen" if listening else "no agent listens"
+                ports = ", ".join(str(agent.port) for agent in service.agents)
+                fix = f"write the port of one agent as the target, one of {ports}"
+                path = f"services.{name}.ports[{number}]"
+                yield Problem(group.file, path, f"{who} on {port.target}", fix)
+
+
+def _constraint_problems(fleet: Fleet) -> Iterator[Problem]:
+    for group, name, service in fleet.services:
+        for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
+            yield Problem.saying(group.file, f"services.{name}.deploy.placement.constraints", fault)
+
+
+def _budget_problems(fleet: Fleet) -> Iterator[Problem]:
+    for group, name, _ in fleet.services:
+        try:
+            workloads_of_service(group, name, fleet.settings.health_timing)
+        except ValueError as error:
+            yield Problem.saying(group.file, f"services.{name}.deploy.resources", str(error))
+
+
+def _service_name_problems(fleet: Fleet) -> Iterator[Problem]:
+    for group, name, workload in fleet.readable_workloads:
+        if _SERVICE_NAME.fullmatch(workload.name) is None:
+            path = path_of(["services", name])
+            if workload.declared:
+                path += f".x-agents[{group.services[name].agents.index(workload.declared)}].name"
+            reason = f"Swarm would call it {workload.name}, which is no name there"
+            fix = (
+                "write up to 63 letters, digits, - and _, group and agent together, with a letter at the end"
+            )
+            yield Problem(group.file, path, reason, fix)
+
+
+def _placement_problems(fleet: Fleet) -> Iterator[Problem]:
+    for group, name, service in fleet.services:
+        placement, path = service.deploy.placement, f"services.{name}.deploy.placement"
+        if any(map(constraint_fault, placement.constraints)) or not fleet.hosts:
+            continue
+        hosts = fleet.meeting(placement.constraints)
+        if not hosts:
+            reason = f"no host meets {' and '.join(placement.constraints)}"
+            yield Problem(
+                group.file, f"{path}.constraints", reason, f"write what a host has: {_offers(fleet)}"
+            )
+        most = placement.max_replicas_per_node * len(hosts)
+        if most and service.deploy.replicas > most:
+            reason = (
+                f"{service.deploy.replicas} replicas do not fit on its {len(hosts)} hosts, which take {most}"
+            )
+            where = f"{path}.max_replicas_per_node"
+            yield Problem(group.file, where, reason, "write more, or fewer replicas")
+        if service.why_container and len(hosts) > 1:
+            names = ", ".join(host.name for host in hosts)
+            reason = f"needs {service.why_container}, so one host must meet this, and {names} do"
+            fix = f"write a constraint that one meets, like node.hostname == {hosts[0].name}"
+            yield Problem(group.file, f"{path}.constraints", reason, fix)
+        if service.why_container and service.deploy.replicas != 1:
+            reason = f"needs {service.why_container}, and there is one of it"
+            yield Problem(group.file, f"services.{name}.deploy.replicas", reason, "write replicas: 1")
+
+
+def _offers(fleet: Fleet) -> str:
+    labels = {
+        f"node.labels.{key} == {value}"
+        for host in fleet.hosts.values()
+        for key, value in host.node_labels.items()
+    }
+    return ", ".join(sorted(labels) or [f"node.hostname == {name}" for name in fleet.hosts])
 
 
 def _port_problems(fleet: Fleet) -> Iterator[Problem]:
     """An ingress port is taken on every host, any other on the hosts of its service."""
     taken: dict[tuple[str, int, str], str] = {}
-    for group in filter(lambda group: group.enabled, fleet.groups.values()):
-        for name, service in group.services.items():
-            constraints = service.deploy.placement.constraints
-            if any(map(constraint_fault, constraints)):
-                continue
-            for number, port in enumerate(service.ports):
-                ingress = port.mode == "ingress" and not service.why_container
-                hosts = fleet.hosts.values() if ingress else fleet.meeting(constraints)
-                spots = [(host.name, port.published, port.protocol) for host in hosts]
-                for other in sorted({taken[spot] for spot in spots if spot in taken}):
-                    path = f"services.{name}.ports[{number}]"
-                    yield Problem(group.file, path, f"{other} publishes {port.published}/{port.protocol} too")
-                taken |= dict.fromkeys(spots, f"{name} of {group.name}")
+    for host in fleet.hosts.values():
+        taken |= {(host.name, port, protocol): "Swarm itself" for port, protocol in _SWARMS_OWN}
+        taken[host.name, host.ssh_port, "tcp"] = "the SSH server"
+    for group, name, service in fleet.services:
+        constraints = service.deploy.placement.constraints
+        if not group.enabled or any(map(constraint_fault, constraints)):
+            continue
+        for number, port in enumerate(service.ports):
+            ingress = port.mode == "ingress" and not service.why_container
+            hosts = fleet.hosts.values() if ingress else fleet.meeting(constraints)
+            spots = [(host.name, port.published, port.protocol) for host in hosts]
+            for other in sorted({taken[spot] for spot in spots if spot in taken}):
+                path = f"services.{name}.ports[{number}]"
+                reason = f"{other} uses {port.published}/{port.protocol} already"
+                yield Problem(group.file, path, reason, "write another published port")
+            taken |= dict.fromkeys(spots, f"{name} of {group.name}")
 
 
 def _name_problems(fleet: Fleet) -> Iterator[Problem]:
@@ -259,27 +406,33 @@ def _image_problems(fleet: Fleet) -> Iterator[Problem]:
         for name, service in group.services.items():
             used.add(service.image)
             if service.image not in fleet.settings.images:
-                reason = f"{service.image} is mapped to no image: see `images` in group_data"
-                yield Problem(group.file, f"services.{name}.image", reason)
+                fix = f'add "{service.image}": RegistryImage(reference="…") to images in group_data'
+                reason = f"{service.image} is mapped to no image"
+                yield Problem(group.file, f"services.{name}.image", reason, fix)
     for name, pin in fleet.images.items():
         if name in used and isinstance(pin, ValueError):
-            yield Problem("group_data", f"images[{name!r}]", str(pin))
+            yield Problem.saying(SETTINGS, path_of(["images", name]), str(pin))
 
 
-def _workload_problems(fleet: Fleet, file: str, workload: Workload) -> Iterator[Problem]:
-    path = f"services.{workload.agent}"
-    if _SERVICE_NAME.fullmatch(workload.name) is None:
-        rule = "is not up to 63 letters, digits, - and _ that end in a letter or digit"
-        yield Problem(file, path, f"the name {workload.name} {rule}")
-    if any(map(constraint_fault, workload.constraints)):
-        return
-    hosts = fleet.eligible(workload)
-    if fleet.hosts and not hosts:
-        yield Problem(file, path, f"no host meets {', '.join(workload.constraints)}")
-    most = workload.service.deploy.placement.max_replicas_per_node * len(hosts)
-    if most and workload.replicas > most:
-        where, fits = f"{path}.deploy.placement.max_replicas_per_node", f"its {len(hosts)} hosts"
-        reason = f"{workload.replicas} replicas do not fit on {fits}, which take {most}"
-        yield Problem(file, where, reason, "write more, or fewer replicas")
-    if workload.kind == "container" and (len(hosts) > 1 or workload.replicas != 1):
-        yield Problem(file, path, f"needs {workload.why_container}, so exactly one host and one replica")
+# What is checked, and the names of group_data without which there is nothing to check.
+_CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
+    (_option_problems, "phases groups"),
+    (_order_problems, "phases"),
+    (_missing_groups, "phases groups"),
+    (_manager_problems, "swarm_role hosts"),
+    (_address_problems, "swarm_address"),
+    (_host_name_problems, ""),
+    (_engine_problems, "daemon_settings"),
+    (_subnet_problems, "networks swarm_pool daemon_settings swarm_address"),
+    (_size_problems, "networks swarm_pool hosts"),
+    (_network_problems, "networks"),
+    (_attachment_problems, "networks"),
+    (_listening_problems, ""),
+    (_constraint_problems, ""),
+    (_budget_problems, ""),
+    (_service_name_problems, ""),
+    (_placement_problems, "hosts node_labels swarm_role"),
+    (_port_problems, "hosts node_labels swarm_role ssh_port"),
+    (_name_problems, ""),
+    (_image_problems, "images"),
+)

@@ -129,5 +129,5 @@ def constraint_fault(constraint: str) -> str | None:
     if match is None:
         return f"{constraint!r} is no constraint: write it like node.labels.system == mainpc"
     if not match["key"].startswith("node.labels.") and match["key"] not in ("node.hostname", "node.role"):
-        return f"{constraint!r}: only node.labels.*, node.hostname and node.role are honoured"
+        return f"{constraint!r} asks for {match['key']}: write node.labels.…, node.hostname or node.role"
     return None

@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
+from cascade.model.document import read_document
+from cascade.model.keys import refusals, without
+from cascade.model.salvage import salvage
 from cascade.model.service import GroupFile
-from cascade.model.strict import InvalidFiles, Problem, path_of, problems_of
+from cascade.model.strict import InvalidFiles, Problem, path_of
+from cascade.model.wording import shown, wording
 
 _DOLLAR = re.compile(r"\$(?:\$|(?P<variable>[{A-Za-z_]))")
 
+_NO_SIGN = "remove it"
 
-class _Strictly(yaml.SafeLoader):
-    """YAML in which a key that stands twice, or a value that is not of its tag, is an error with its line."""
+# What a check of the whole says of one key is in doubt when one of these could not be read.
+_RESTS_ON = {
+    "constraints": {"placement", "deploy"},
+    "depends_on": {"name", "services", "startup_order", "x-agents"},
+    "max_replicas_per_node": {"placement", "deploy", "replicas"},
+    "networks": {"x-agents"},
+    "ports": {"deploy", "port", "protocol", "target", "x-agents"},
+    "resources": {"cpus", "deploy", "limits", "memory", "memory_limit", "reservations", "x-agents"},
+    "services": {"depends_on", "name", "x-agents"},
+    "volumes": {"tmpfs", "x-agents"},
+    "x-agents": {"depends_on", "name", "startup_order"},
+}
 
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        """Here, because merge keys are not yet merged: what they bring may be overridden."""
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            written = (key.tag, str(key.value))
-            if written in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(written)
-        return node
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, ArithmeticError):
-            kind = node.tag.rpartition(":")[2]
-            raise yaml.MarkedYAMLError(
-                problem=f"{node.value!r} is no {kind}", problem_mark=node.start_mark
-            ) from None
+@dataclass(frozen=True)
+class Reading:
+    """A group as far as its file could be read, the file's mistakes, and the keys that were left out."""
+
+    file: str
+    group: GroupFile | None
+    problems: tuple[Problem, ...] = ()
+    left_out: frozenset[str] = frozenset()
+
+    def doubts(self, path: str) -> bool:
+        """Whether what is said of this place may only follow from a mistake that is reported already."""
+        key = path.rpartition(".")[2].partition("[")[0]
+        return bool(self.left_out & {key, *_RESTS_ON.get(key, ())})
 
 
 def load_group_files(folder: Path) -> tuple[GroupFile, ...]:
@@ -47,50 +53,74 @@ def load_group_files(folder: Path) -> tuple[GroupFile, ...]:
 
     Raises InvalidFiles with every problem found.
     """
-    problems: list[Problem] = []
-    groups: dict[str, GroupFile] = {}
-    paths = sorted(path for path in folder.glob("*") if path.suffix in (".yaml", ".yml"))
-    if not paths:
-        problems.append(Problem(str(folder), "", "no group files (*.yaml) here: see `stacks` in group_data"))
-    for path in paths:
-        try:
-            group = read_group_file(path)
-        except InvalidFiles as invalid:
-            problems.extend(invalid.problems)
-            continue
-        if group.name in groups:
-            problems.append(Problem(str(path), "name", f"another file has the group {group.name} too"))
-        groups[group.name] = group
+    readings, problems = examine_group_files(folder)
     if problems:
         raise InvalidFiles(problems)
-    return tuple(groups.values())
+    return tuple(reading.group for reading in readings if reading.group)
+
+
+def examine_group_files(folder: Path) -> tuple[list[Reading], list[Problem]]:
+    """What could be read of every group file of a folder, with every problem found."""
+    paths = sorted(path for path in folder.glob("*") if path.suffix in (".yaml", ".yml"))
+    if not paths:
+        fix = "put them there, or name their folder as `stacks` in group_data"
+        return [], [Problem(str(folder), "", "no group files (*.yaml) here", fix)]
+    readings = [examine_group_file(path) for path in paths]
+    problems = [problem for reading in readings for problem in reading.problems]
+    files: dict[str, str] = {}
+    for reading in readings:
+        if reading.group is None or reading.doubts("name"):
+            continue
+        if reading.group.name in files:
+            reason = f"{files[reading.group.name]} has the group {reading.group.name} too"
+            problems.append(Problem(reading.file, "name", reason, "give one of the two another name"))
+        files[reading.group.name] = reading.file
+    return readings, problems
+
+
+def examine_group_file(path: Path) -> Reading:
+    """What could be read of one group file."""
+    try:
+        return _examine(read_document(path), str(path))
+    except InvalidFiles as invalid:
+        return Reading(str(path), None, invalid.problems)
 
 
 def read_group_file(path: Path) -> GroupFile:
     """One group file; raises InvalidFiles."""
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Strictly)  # noqa: S506 - a SafeLoader
-        return group_of(document, str(path))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InvalidFiles([Problem(str(path), "", " ".join(str(error).split()))]) from error
-    except RecursionError:
-        raise InvalidFiles([Problem(str(path), "", "nested too deeply, or within itself")]) from None
+    return _whole(_examine(read_document(path), str(path)))
 
 
 def group_of(document: object, file: str) -> GroupFile:
     """The group that a file's document describes; raises InvalidFiles with every problem."""
+    return _whole(_examine(document, file))
+
+
+def _whole(reading: Reading) -> GroupFile:
+    if reading.problems or reading.group is None:
+        raise InvalidFiles(reading.problems)
+    return reading.group
+
+
+def _examine(document: object, file: str) -> Reading:
     if not isinstance(document, dict):
-        raise InvalidFiles([Problem(file, "", "not a Compose file: a map with name: and services:")])
+        fix = "write a map with name: and services:"
+        return Reading(file, None, (Problem(file, "", "not a Compose file", fix),))
     said = _without_fragments(document)
-    problems = [Problem(file, path, reason) for path, reason in _variables(said)]
-    try:
-        group = GroupFile.model_validate(_unescaped(said), context={"file": file})
-        problems += group.problems()
-    except ValidationError as error:
-        problems += problems_of(error, file)
-    if problems:
-        raise InvalidFiles(problems)
-    return group
+    refused = dict(refusals(said))
+    problems = [Problem(file, path_of(place), *refusal) for place, refusal in refused.items()]
+    known = without(said, set(refused))
+    problems += [Problem(file, *fault) for fault in _text_faults(known)]
+    stand_ins = {"name": Path(file).stem, "services": {}, "image": "unknown"}
+    found = salvage(GroupFile, _unescaped(known), stand_ins, {"file": file})
+    named = {problem.path for problem in problems}
+    wrong = [Problem(file, path_of(error["loc"]), *wording(error)) for error in found.errors]
+    problems += [problem for problem in wrong if problem.path not in named]
+    left_out = found.doubtful | {str(part) for place in refused for part in place[-1:]}
+    reading = Reading(file, found.model, tuple(problems), left_out)
+    fitting = [] if found.model is None else found.model.problems()
+    problems += [problem for problem in fitting if not reading.doubts(problem.path)]
+    return Reading(file, found.model, tuple(problems), left_out)
 
 
 def _without_fragments(document: dict[Any, Any]) -> dict[Any, Any]:
@@ -100,19 +130,26 @@ def _without_fragments(document: dict[Any, Any]) -> dict[Any, Any]:
     }
 
 
-def _variables(value: object, *location: int | str) -> Iterator[tuple[str, str]]:
-    """Where Compose would put in a variable."""
+def _text_faults(value: object, *location: int | str) -> Iterator[tuple[str, str, str]]:
+    """Where Compose would put in a variable, and what no container can be told."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _variables(item, *location, key)
+            yield from _text_faults(item, *location, key)
+            if isinstance(key, str) and not _can_be_said(key):
+                yield path_of((*location, key)), "a key with a character that no container can take", _NO_SIGN
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _variables(item, *location, number)
+            yield from _text_faults(item, *location, number)
+    elif isinstance(value, str) and not _can_be_said(value):
+        yield path_of(location), f"{shown(value)} has a character that no container can take", _NO_SIGN
     elif isinstance(value, str) and any(found["variable"] for found in _DOLLAR.finditer(value)):
-        yield (
-            path_of(location),
-            f"{value!r} names a variable, and Cascade puts none in: write $$ for a plain $",
-        )
+        reason = f"{shown(value)} names a variable, and Cascade puts none in"
+        yield path_of(location), reason, "write $$ for a plain $"
+
+
+def _can_be_said(text: str) -> bool:
+    """Not so with a zero byte, or half a pair of UTF-16."""
+    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _unescaped(value: Any) -> Any:

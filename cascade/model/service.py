@@ -221,9 +221,9 @@ class GroupFile(Strict):
         for path, part in self._parts():
             for key, attachment in part.networks.items():
                 if isinstance(part, Service) and not part.agents:
-                    yield path, networks[key], path.removeprefix("services."), True
+                    yield path, networks.get(key, key), path.removeprefix("services."), True
                 for alias in attachment.aliases:
-                    yield path, networks[key], alias, False
+                    yield path, networks.get(key, key), alias, False
 
     def _agent_problems(self, path: str, name: str, service: Service) -> Iterator[Problem]:
         if service.agents and len(self.services) > 1:

@@ -121,7 +121,7 @@ class Workload:
         for name, attachment in (self.declared.networks if self.declared else {}).items():
             inherited = attachments.get(name, Attachment()).aliases
             attachments[name] = Attachment(aliases=(*inherited, *attachment.aliases))
-        by_name = {self.network_names[key]: attachments[key].aliases for key in attachments}
+        by_name = {self.network_names.get(key, key): attachments[key].aliases for key in attachments}
         return {name: tuple(dict.fromkeys((*own, *by_name[name]))) for name in sorted(by_name)}
 
     @property
@@ -142,9 +142,14 @@ def workloads_of_service(group: GroupFile, name: str, timing: HealthTiming) -> l
     service = group.services[name]
     found = _of_agents(group, service, timing) if service.agents else [_alone(group, name, service)]
     if greedy := sorted(workload.agent for workload in found if workload.share.reserves_too_much):
-        raise ValueError(f"the reservations give {', '.join(greedy)} more than their limits allow")
+        raise ValueError(
+            f"the reservations give {', '.join(greedy)} more than their limits allow:"
+            " write less under reservations, or more under limits"
+        )
     if poor := sorted(workload.agent for workload in found if workload.share.too_small):
-        raise ValueError(f"the budget leaves {', '.join(poor)} less than 0.001 CPUs or 6M of memory")
+        raise ValueError(
+            f"the budget leaves {', '.join(poor)} less than 0.001 CPUs or 6M of memory: write more"
+        )
     return found
 
 
@@ -210,7 +215,8 @@ def _limits(what: str, budget: Amount | None, explicit: Mapping[str, Amount | No
     sharing = sum(share is None for share in explicit.values())
     if budget is not None and (asked > budget or (sharing and asked == budget)):
         raise ValueError(
-            f"the agents' {what} sum up to {asked}, which leaves nothing of the group's {budget}"
+            f"the agents' {what} sum up to {asked}, which leaves nothing of the group's {budget}:"
+            " write more under limits, or less at the agents"
         )
     rest = Fraction(budget - asked) / sharing if sharing and budget is not None else None
     return {name: rest if share is None else Fraction(share) for name, share in explicit.items()}

@@ -1,5 +1,6 @@
 """Group files are read strictly, and every mistake of every file comes in one report."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_an_unknown_key_is_an_error_at_every_level(refuse: Refuse, line: str, pa
     inside = ", typo: 1}".join(line.rsplit("}", 1))
     beside = line + "\n" + " " * (len(line) - len(line.lstrip())) + "typo: 1"
     text = WHOLE.replace(line + "\n", (inside if "}" in line else beside) + "\n", 1)
-    assert refuse(text) == [(path, "unknown key, or one that Cascade cannot honour")]
+    assert refuse(text) == [(path, "not a key of Compose")]
 
 
 @pytest.mark.parametrize(
@@ -123,10 +124,8 @@ def test_an_unknown_key_is_an_error_at_every_level(refuse: Refuse, line: str, pa
 )
 def test_a_key_that_stands_twice_is_an_error(refuse: Refuse, text: str, key: str) -> None:
     ((path, reason),) = refuse(text)
-    assert path == ""
+    assert re.fullmatch(r"line \d+, column \d+", path)
     assert f"the key '{key}' stands twice" in reason
-    assert "\n" not in reason
-    assert "line" in reason
 
 
 def test_an_anchor_that_overrides_what_it_merges_says_nothing_twice_wherever_it_is_used(read: Read) -> None:
@@ -165,7 +164,6 @@ def test_the_same_key_in_two_maps_is_none(read: Read) -> None:
         ("a: *gone\n", "undefined alias 'gone'"),
         ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
         ("a: !secret x\n", "could not determine a constructor"),
-        ("a: 2026-13-45\n", "'2026-13-45' is no timestamp"),
         ("a: !!timestamp soon\n", "'soon' is no timestamp"),
         ("a: !!int abc\n", "'abc' is no int"),
         ("a: !!int ''\n", "'' is no int"),
@@ -176,31 +174,30 @@ def test_the_same_key_in_two_maps_is_none(read: Read) -> None:
         ("a: {[b]: c}\n", "found unhashable key"),
         ("a: {<<: b}\n", "expected a mapping or list of mappings for merging"),
         (f"a: {'[' * 2000}\n", "nested too deeply, or within itself"),
-        ("name: a\nservices: &s {a: *s}\n", "nested too deeply, or within itself"),
+        ("name: a\nservices: &s {a: *s}\n", "it has more than 50000 values, aliases written out"),
     ],
 )
 def test_what_is_no_compose_file_is_an_error(refuse: Refuse, text: str, reason: str) -> None:
     ((path, found),) = refuse(text)
-    assert path == ""
+    assert re.fullmatch(r"|line \d+, column \d+", path)
     assert reason in found
-    assert "\n" not in found
 
 
 def test_a_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "alpha.yaml").write_bytes("name: Füchse".encode("latin-1"))
-    with pytest.raises(InvalidFiles, match=r"alpha\.yaml: 'utf-8' codec can't decode"):
+    with pytest.raises(InvalidFiles, match=r"alpha\.yaml: not a text in UTF-8"):
         read_group_file(tmp_path / "alpha.yaml")
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFiles, match=r"gone\.yaml: .*No such file"):
+    with pytest.raises(InvalidFiles, match=r"gone\.yaml: cannot be read: no such file"):
         read_group_file(tmp_path / "gone.yaml")
 
 
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("services: {a: {image: i}}\n", [("name", "Field required")]),
+        ("services: {a: {image: i}}\n", [("name", "is missing")]),
         ("name: a\nservices: {}\n", [("services", "there is no service")]),
         (
             f"name: a\nservices: {{b: {{image: i, x-agents: [{AGENT}]}}}}\n",
@@ -212,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ),
         (
             "name: a\nservices: {a: {image: i, agents: [{name: A}]}}\n",
-            [("services.a.agents", "unknown key: write it as x-agents")],
+            [("services.a.agents", "unknown key")],
         ),
         (
             "name: a\nservices: {a: {image: i, networks: [{b: c}]}}\n",
@@ -220,35 +217,39 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ),
         (
             "name: a\nservices: {a: {image: i, environment: ['A=1', 'A=2'], labels: {'': x}}}\n",
-            [("services.a.environment", "A stands twice"), ("services.a.labels.", "at least 1 character")],
+            [("services.a.environment", "A stands twice"), ("services.a.labels['']", "it is empty")],
         ),
-        ("name: alpha\n", [("services", "Field required")]),
-        ("name: Alpha\nservices: {a: {image: i}}\n", [("name", "String should match pattern")]),
-        ("name: '; touch x'\nservices: {a: {image: i}}\n", [("name", "String should match pattern")]),
-        ("name: -alpha\nservices: {a: {image: i}}\n", [("name", "String should match pattern")]),
-        ("name: alpha\nservices: [a]\n", [("services", "valid dictionary")]),
-        ("name: alpha\nservices: {alpha: }\n", [("services.alpha", "valid dictionary")]),
-        ("name: alpha\nservices: {alpha: {}}\n", [("services.alpha.image", "Field required")]),
-        ("name: a\nservices: {}\nnetworks: {n: }\n", [("networks.n", "valid dictionary")]),
-        ("name: a\nservices: {}\nnetworks: {n: {}}\n", [("networks.n.external", "Field required")]),
+        ("name: alpha\n", [("services", "is missing")]),
+        ("name: Alpha\nservices: {a: {image: i}}\n", [("name", "does not fit")]),
+        ("name: '; touch x'\nservices: {a: {image: i}}\n", [("name", "does not fit")]),
+        ("name: -alpha\nservices: {a: {image: i}}\n", [("name", "does not fit")]),
+        ("name: alpha\nservices: [a]\n", [("services", "a list is no map")]),
         (
-            "name: a\nservices: {}\nnetworks: {n: {external: false}}\n",
-            [("networks.n.external", "should be True")],
+            "name: alpha\nservices: {alpha: }\n",
+            [("services.alpha", "nothing is no map")],
         ),
-        ("name: a\nservices: {}\nversion: '3.9'\n", [("version", "unknown key")]),
-        ("name: a\nservices: {}\nsecrets: {}\nnew: {}\n", [("secrets", "unknown"), ("new", "unknown")]),
+        ("name: alpha\nservices: {alpha: {}}\n", [("services.alpha.image", "is missing")]),
+        ("name: a\nservices: {a: {image: i}}\nnetworks: {n: }\n", [("networks.n", "no network of its own")]),
+        (
+            "name: a\nservices: {a: {image: i}}\nnetworks: {n: {external: false}}\n",
+            [("networks.n", "no network of its own")],
+        ),
+        (
+            "name: a\nservices: {}\nsecrets: {}\nnew: {}\n",
+            [("secrets", "delivered"), ("new", "not a key of Compose"), ("services", "there is no service")],
+        ),
         (
             "name: a\nservices: {a: {image: i, environment: [HOME, USER, A=1]}}\n",
             [("services.a.environment", "no value for HOME, USER: the deploying machine's environment")],
         ),
         (
             "name: a\nservices: {a: {image: i, x-agents: [{name: A, port: 1, health_port: 2, dns: a}]}}\n",
-            [("services.a.x-agents[0].dns", "unknown key")],
+            [("services.a.x-agents[0].dns", "not a key of Compose")],
         ),
         (
             "name: a\nservices: {a: {image: i, x-agents: [{environment: [B], name: A, port: 1}]}}\n",
             [
-                ("services.a.x-agents[0].health_port", "Field required"),
+                ("services.a.x-agents[0].health_port", "is missing"),
                 ("services.a.x-agents[0].environment", "no value for B"),
             ],
         ),
@@ -353,7 +354,7 @@ def test_a_variable_is_an_error_because_none_is_put_in(refuse: Refuse, text: str
         f"name: a\nservices: {{a: {{image: i, environment: {{B: '1'}}, command: [run, '{text}']}}}}\n"
     )
     assert path == "services.a.command[1]"
-    assert reason == f"{text!r} names a variable, and Cascade puts none in: write $$ for a plain $"
+    assert reason == f"{text!r} names a variable, and Cascade puts none in"
 
 
 @pytest.mark.parametrize(
@@ -416,7 +417,8 @@ def test_a_merge_key_does_not_hide_a_key_that_stands_twice(refuse: Refuse) -> No
 def test_an_empty_folder_is_an_error_that_says_what_to_look_at(tmp_path: Path) -> None:
     with pytest.raises(InvalidFiles) as invalid:
         load_group_files(tmp_path)
-    expected = Problem(str(tmp_path), "", "no group files (*.yaml) here: see `stacks` in group_data")
+    fix = "put them there, or name their folder as `stacks` in group_data"
+    expected = Problem(str(tmp_path), "", "no group files (*.yaml) here", fix)
     assert invalid.value.problems == (expected,)
 
 
@@ -438,7 +440,7 @@ def test_the_group_files_of_a_folder_come_by_file_name(tmp_path: Path) -> None:
 def test_the_mistakes_of_several_files_come_in_one_report(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: a\nservices: {a: {image: i, privileged: true}}\n")
     (tmp_path / "b.yaml").write_text("name: [\n")
-    (tmp_path / "c.yaml").write_text("name: c\nservices: {c: {}}\nversion: 3\n")
+    (tmp_path / "c.yaml").write_text("name: c\nservices: {c: {}}\nverson: 3\n")
     (tmp_path / "d.yaml").write_bytes(b"\xff\xfe\xff")
     (tmp_path / "e.yaml").write_text("name: e\nservices: {e: {image: i}}\n")
     (tmp_path / "f.yml").mkdir()
@@ -447,9 +449,9 @@ def test_the_mistakes_of_several_files_come_in_one_report(tmp_path: Path) -> Non
     found = [(Path(problem.file).name, problem.path) for problem in invalid.value.problems]
     assert found == [
         ("a.yaml", "services.a.privileged"),
-        ("b.yaml", ""),
+        ("b.yaml", "line 2, column 1"),
+        ("c.yaml", "verson"),
         ("c.yaml", "services.c.image"),
-        ("c.yaml", "version"),
         ("d.yaml", ""),
         ("f.yml", ""),
     ]
@@ -461,8 +463,9 @@ def test_a_group_that_stands_in_two_files_is_an_error(tmp_path: Path) -> None:
         (tmp_path / f"{file}.yaml").write_text("name: alpha\nservices: {alpha: {image: i}}\n")
     with pytest.raises(InvalidFiles) as invalid:
         load_group_files(tmp_path)
-    expected = Problem(str(tmp_path / "two.yaml"), "name", "another file has the group alpha too")
-    assert invalid.value.problems == (expected,)
+    (problem,) = invalid.value.problems
+    assert (problem.file, problem.path) == (str(tmp_path / "two.yaml"), "name")
+    assert problem.reason == f"{tmp_path / 'one.yaml'} has the group alpha too"
 
 
 @pytest.mark.parametrize(
@@ -470,6 +473,8 @@ def test_a_group_that_stands_in_two_files_is_an_error(tmp_path: Path) -> None:
     [
         (Problem("a.yaml", "b.c", "is wrong"), "a.yaml: b.c: is wrong"),
         (Problem("a.yaml", "", "x"), "a.yaml: x"),
+        (Problem("a.yaml", "b", "x", "write y"), "a.yaml: b: x; write y"),
+        (Problem("a.yaml", "b\nc", "\x1b[31m"), "a.yaml: b\\nc: \\x1b[31m"),
     ],
 )
 def test_a_problem_says_where_and_what(problem: Problem, text: str) -> None:
