@@ -149,7 +149,9 @@ class Machine:
             options.key_types = sorted(options.key_types, key=lambda other: other != kind)
             transport.start_client(timeout=TIMEOUT_S)
             if transport.get_remote_server_key() != self.host_key:
-                raise Refused(f"{self.place.name}: the host key changed between two connections")
+                raise Refused(
+                    f"{self.place.name}: the host key changed between two connections; run this again"
+                )
             yield Connection(self.place.name, transport)
         except (SSHException, EOFError, OSError) as error:
             raise self.place.unreachable(error) from error

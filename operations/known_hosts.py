@@ -67,7 +67,7 @@ class KnownHosts:
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise Unreadable(f"{self.path}: {error}") from None
+            raise Unreadable(f"{self.path}: {error}; make it a text file that you can read") from None
 
     def _entry(self, number: int, line: str) -> HostKeyEntry | None:
         try:

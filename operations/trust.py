@@ -181,7 +181,9 @@ def _accept(shown: Shown, fingerprints: Collection[str]) -> None:
         )
     say(how[0].upper() + how[1:])
     if not click.confirm(f"Is this the key of {shown.place.name}?", err=True):
-        raise Refused(f"{shown.place.name}: the key was not accepted, so nothing was recorded")
+        raise Refused(
+            f"{shown.place.name}: the key was not accepted; run this again once you have compared it"
+        )
 
 
 def _on_the_machine(key: PKey) -> str:

@@ -311,7 +311,7 @@ def test_a_changed_host_key_aborts_everything(another_key: Story) -> None:
     for argv, code in codes.items():
         refused = checkout.run(*argv)
         assert refused.code == code, (argv, refused.err)
-        said = " ".join(refused.err.split())
+        said = " ".join((refused.out + refused.err).split())
         assert "THE HOST KEY HAS CHANGED" in said, argv
         assert re.search(rf"{re.escape(str(known.name))} line 2 has SHA256:", said), said
         assert f"the host shows {fingerprint_of('pc2')}" in said
