@@ -73,8 +73,8 @@ class Conversation:
                 return message
         if not self._transport.is_active():
             raise EOFError("the host hung up")
-        said = self._channel.makefile_stderr("rb").read().decode(errors="replace").strip()
-        raise WorkFailed(f"its part of the delivery ended early: {said or 'it said nothing'}")
+        said = self._channel.makefile_stderr("rb").read().decode(errors="replace").strip().splitlines()
+        raise WorkFailed(f"its part of the delivery ended early: {said[-1] if said else 'it said nothing'}")
 
 
 def ask(host: Host, task: Message, answer: str = "done") -> Message:

@@ -40,9 +40,10 @@ def tell(**message: Any) -> None:
 
 
 def main(task: Any) -> None:
+    os.umask(0o022)
+    os.makedirs(os.path.dirname(FOLDER), exist_ok=True)
     os.umask(0o077)
-    os.makedirs(os.path.dirname(FOLDER), mode=0o755, exist_ok=True)
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    os.makedirs(FOLDER, exist_ok=True)
     try:
         {"receive": receive, "record": record, "forget": forget, "list": show}[task["do"]](task)
     except (Refused, OSError, ValueError) as error:

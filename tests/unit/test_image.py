@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import random
 import tarfile
 from collections.abc import Callable
@@ -10,7 +11,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cascade.model.image import ArchiveImage, RegistryImage, image_id
+from cascade.model import image as images
+from cascade.model.image import (
+    ArchiveImage,
+    Build,
+    BuildImage,
+    RegistryImage,
+    image_id,
+    image_tags,
+    pin_each,
+)
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -102,6 +112,18 @@ def test_an_image_by_digest_is_pinned_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "pinned"),
+    [
+        (f"docker.io/library/redis:7@sha256:{DIGEST}", f"redis@sha256:{DIGEST}"),
+        (f"docker.io/team/core@sha256:{DIGEST}", f"team/core@sha256:{DIGEST}"),
+        (f"box:5000/core:1@sha256:{DIGEST}", f"box:5000/core@sha256:{DIGEST}"),
+    ],
+)
+def test_a_pinned_reference_is_written_as_engines_write_it(reference: str, pinned: str) -> None:
+    assert RegistryImage(reference=reference).pinned == pinned
+
+
+@pytest.mark.parametrize(
     "reference",
     [
         "alpha/image",
@@ -113,8 +135,122 @@ def test_an_image_by_digest_is_pinned_as_it_stands() -> None:
         f"alpha/image@sha256:{DIGEST}\n",
         f"alpha/image; touch x@sha256:{DIGEST}",
         f"alpha@image@sha256:{DIGEST}",
+        "-alpha/image:1",
     ],
 )
-def test_a_reference_that_can_move_is_refused(reference: str) -> None:
+def test_a_reference_without_a_version_or_that_is_none_is_refused(reference: str) -> None:
     with pytest.raises(ValidationError):
         RegistryImage(reference=reference)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of a person's own."""
+    (tmp_path / "group_data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_tag_is_what_was_recorded_for_it(here: Path) -> None:
+    record = here / "group_data/images.json"
+    record.write_text(
+        json.dumps({"box:5000/core:1": f"sha256:{DIGEST}", "box:5000/core:2": f"sha256:{'1' * 64}"})
+    )
+    assert RegistryImage(reference="box:5000/core:1").pinned == f"box:5000/core@sha256:{DIGEST}"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_tag_without_a_record_is_a_moving_reference() -> None:
+    with pytest.raises(
+        ValueError, match=r"core:1 is a moving reference, .*run `cascade images pin INVENTORY`"
+    ):
+        assert RegistryImage(reference="box:5000/core:1").pinned
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", "{", '{"a": 1}', '{"a": "latest"}', '{"a": "sha256:0"}']
+)
+def test_a_record_that_cannot_be_understood_is_named(here: Path, content: str) -> None:
+    (here / "group_data/images.json").write_text(content)
+    with pytest.raises(ValueError, match=r"^group_data/images\.json "):
+        assert RegistryImage(reference="box:5000/core:1").pinned
+
+
+def test_the_names_that_come_with_an_archive_are_those_that_an_engine_shows(tmp_path: Path) -> None:
+    path = tmp_path / "named.tar"
+    tags = ["docker.io/library/core:1", "box:5000/core:1", "team/core:2"]
+    path.write_bytes(tar_with("manifest.json", json.dumps([{"Config": "a.json", "RepoTags": tags}]).encode()))
+    assert image_tags(path) == ["core:1", "box:5000/core:1", "team/core:2"]
+
+
+@pytest.fixture
+def core(here: Path) -> BuildImage:
+    """A context that was built."""
+    context = here / "images/core"
+    context.mkdir(parents=True)
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    source = BuildImage(context=Path("images/core"), arguments={"BASE": "a"})
+    source.archive.parent.mkdir()
+    source.archive.touch()
+    built = Build(image="core:1", context=source.context_digest(), id=f"sha256:{DIGEST}")
+    source.record.write_text(built.model_dump_json())
+    return source
+
+
+def test_a_build_is_what_was_built_from_this_context(core: BuildImage) -> None:
+    assert core.pinned == f"sha256:{DIGEST}"
+    assert core.archive.parent == Path(".images")
+
+
+def test_a_context_that_changed_has_to_be_built(core: BuildImage) -> None:
+    (core.context / "new.py").touch()
+    with pytest.raises(
+        ValueError, match=r"images/core changed since .*: run `cascade images build INVENTORY`"
+    ):
+        assert core.pinned
+
+
+def test_other_arguments_make_another_image(core: BuildImage) -> None:
+    with pytest.raises(ValueError, match="changed since it was built"):
+        assert core.model_copy(update={"arguments": {"BASE": "b"}}).pinned
+
+
+@pytest.mark.parametrize("lost", ["archive", "record"])
+def test_a_context_was_never_built_where_its_archive_or_record_is_not(core: BuildImage, lost: str) -> None:
+    getattr(core, lost).unlink()
+    with pytest.raises(ValueError, match="was never built here: run `cascade images build INVENTORY`"):
+        assert core.pinned
+
+
+def test_a_broken_record_of_a_build_is_named(core: BuildImage) -> None:
+    core.record.write_text("{")
+    with pytest.raises(ValueError, match=r"\.images/core-.*\.json cannot be read, remove it"):
+        assert core.pinned
+
+
+@pytest.mark.usefixtures("here")
+def test_contexts_of_one_name_are_kept_apart() -> None:
+    first, second = BuildImage(context=Path("a/core")), BuildImage(context=Path("b/core"))
+    third = BuildImage(context=Path("a/core"), dockerfile="Other")
+    assert len({first.archive, second.archive, third.archive}) == 3
+
+
+@pytest.mark.parametrize("dockerfile", ["/etc/passwd", "../Dockerfile", "a/../../b", "", "."])
+def test_a_dockerfile_lies_in_its_context(dockerfile: str) -> None:
+    with pytest.raises(ValidationError, match="must lie in the context"):
+        BuildImage(context=Path("core"), dockerfile=dockerfile)
+
+
+def test_a_source_of_many_names_is_read_once(
+    archive: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def reading(path: Path) -> str:
+        read.append(path)
+        return "sha256:1"
+
+    monkeypatch.setattr(images, "image_id", reading)
+    path = archive("a.json")
+    found = pin_each({"a": ArchiveImage(path=path), "b": ArchiveImage(path=path)})
+    assert (found, read) == ({"a": "sha256:1", "b": "sha256:1"}, [path])
