@@ -9,8 +9,9 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
-from pydantic import ValidationError, field_validator
+from pydantic import Discriminator, Tag, ValidationError, field_validator
 
 from cascade.model.context import context_digest
 from cascade.model.reference import Reference, parse_reference
@@ -156,7 +157,21 @@ class BuildImage(Strict):
             raise ValueError(f"{self.record} cannot be read, remove it: {_first_line(error)}") from None
 
 
-ImageSource = RegistryImage | ArchiveImage | BuildImage
+def _kind(source: object) -> str:
+    """Which of the three a person means, so that what is wrong is said of that one alone."""
+    if isinstance(source, Mapping):
+        return (
+            "ArchiveImage" if "path" in source else "BuildImage" if "context" in source else "RegistryImage"
+        )
+    return type(source).__name__ if isinstance(source, Strict) else "RegistryImage"
+
+
+ImageSource = Annotated[
+    Annotated[RegistryImage, Tag("RegistryImage")]
+    | Annotated[ArchiveImage, Tag("ArchiveImage")]
+    | Annotated[BuildImage, Tag("BuildImage")],
+    Discriminator(_kind),
+]
 
 
 def pin_each(images: Mapping[str, ImageSource]) -> dict[str, str | ValueError]:
