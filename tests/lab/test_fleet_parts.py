@@ -90,10 +90,12 @@ def test_a_disabled_group_goes_and_comes_back_with_its_data(variant: Checkout) -
     assert on_host("mainpc", f"docker exec {one} cat {KEPT}") == "precious"
 
 
-def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(variant: Checkout) -> None:
+def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(
+    fleet: Checkout, variant: Checkout
+) -> None:
     give(variant, "cascade-core", "ServiceRegistry", "{CHANGED: 'yes'}")
     give(variant, PC2_CORE, "CacheManager", "{CHANGED: 'yes'}")
-    lab = open_lab(lambda _: None, variant.path)
+    lab = open_lab(lambda _: None, fleet.path)
     before = on_host("mainpc", REGISTRY)
     lab.engine.run("stop", host_named("pc2").container)
     try:
