@@ -84,8 +84,7 @@ def _session() -> requests.Session:
 
 def _digest(session: requests.Session, image: RegistryImage, reference: Reference) -> str:
     host = _API_HOSTS.get(reference.registry, reference.registry)
-    scheme = "http" if image.insecure else "https"
-    url = f"{scheme}://{host}/v2/{reference.repository}/manifests/{reference.tag}"
+    url = f"{_scheme(image)}://{host}/v2/{reference.repository}/manifests/{reference.tag}"
     answer = session.head(url, timeout=TIMEOUT_S, allow_redirects=True)
     if answer.status_code == requests.codes.unauthorized:
         _log_in(session, image, answer)
@@ -95,6 +94,10 @@ def _digest(session: requests.Session, image: RegistryImage, reference: Referenc
     if not _DIGEST.fullmatch(digest):
         raise RegistryFailed(f"{reference.registry}: {digest!r} for {image.reference} is no digest")
     return digest
+
+
+def _scheme(image: RegistryImage) -> str:
+    return "http" if image.insecure else "https"
 
 
 def _hashed(session: requests.Session, url: str) -> str:
