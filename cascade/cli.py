@@ -14,8 +14,10 @@ click.UsageError.exit_code = USAGE
 COMMANDS = {
     "init": "cascade.commands.init:command",
     "bootstrap": "cascade.commands.bootstrap:command",
+    "validate": "cascade.commands.validate:command",
     "apply": "cascade.commands.apply:command",
     "doctor": "cascade.commands.doctor:command",
+    "render": "cascade.commands.render:command",
     "status": "cascade.commands.status:command",
     "logs": "cascade.commands.logs:command",
     "down": "cascade.commands.down:command",

@@ -2,91 +2,205 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
-from pydantic import ValidationError
 from pyinfra.api.inventory import Inventory
+from pyinfra.connectors.ssh import ConnectorData
 
-from cascade.model.fleet import Fleet, FleetSettings, assemble
+from cascade.model.fleet import Doubts, Fleet, FleetSettings, misfits
 from cascade.model.host import Host
-from cascade.model.loader import load_group_files
+from cascade.model.loader import Reading, examine_group_files
+from cascade.model.names import fits
+from cascade.model.networks import SETTINGS
 from cascade.model.options import Options
-from cascade.model.strict import InvalidFiles, Problem, problems_of
+from cascade.model.salvage import salvage
+from cascade.model.strict import InvalidFiles, Problem, Strict, path_of
+from cascade.model.wording import PLACEHOLDER, line_for, placeholder, shown, wording
+from operations.python_files import PythonFiles
+from operations.sources import COMMAND_LINE, Sources
 from operations.stand_ins import stand_ins
 
-_PYINFRA = ("ssh_", "_")
+Model = TypeVar("Model", bound=Strict)
+Values = Mapping[str, Any]
+
+_SSH = get_type_hints(ConnectorData)
+_SSH_CHECKS = {
+    "ssh_hostname": fits(r"[A-Za-z0-9][A-Za-z0-9:%._-]*", "is no address or name of a host", "192.0.2.11"),
+    "ssh_user": fits(r"[A-Za-z_][A-Za-z0-9_.-]*", "is no name of a user", "deploy"),
+}
+_OF_ALL_HOSTS = (*FleetSettings.model_fields, *Options.model_fields, "stacks")
+_KNOWN = sorted((Host.model_fields.keys() | set(_OF_ALL_HOSTS) | _SSH.keys()) - {"name"})
+
+# In place of what is missing or wrong, so that the rest can be checked; nothing is said about these.
+_STAND_INS: dict[type[Strict], Values] = {
+    Host: {
+        "codename": "none",
+        "distribution": "debian",
+        "docker_source": "docker",
+        "swarm_address": "192.0.2.1",
+        "swarm_role": "worker",
+    },
+    FleetSettings: {
+        "images": {},
+        "networks": (),
+        "phases": (),
+        "swarm_pool": {"pool": "10.0.0.0/8"},
+        "system": "none",
+    },
+    Options: {},
+}
 
 
-def load_fleet(inventory: Inventory, check_images: bool = True) -> Fleet:
-    """Everything the files say, checked as one; raises InvalidFiles with every problem."""
-    problems: list[Problem] = []
-    hosts: dict[str, Host] = {}
-    groups = {}
-    settings = None
-    data = {host.name: host.data.dict() for host in inventory}
-    for name, values in data.items():
-        try:
-            hosts[name] = Host(name=name, **_known(Host, values, without="name"))
-        except ValidationError as error:
-            problems += problems_of(error, "group_data", name)
-        problems += _strays(name, values)
-    shared: dict[str, Any] = next(iter(data.values()), {})
-    problems += _disagreements(data)
-    options = Options()
-    try:
-        options = Options(**_known(Options, shared))
-    except ValidationError as error:
-        problems += problems_of(error, "--data")
-    if options.stand_ins:
-        shared = shared | {"images": {}}
-    try:
-        settings = FleetSettings(**_known(FleetSettings, shared))
-    except ValidationError as error:
-        problems += problems_of(error, "group_data")
-    try:
-        groups = {group.name: group for group in load_group_files(Path(str(shared.get("stacks", ""))))}
-    except InvalidFiles as invalid:
-        problems += invalid.problems
-    if problems or settings is None:
-        raise InvalidFiles(problems)
-    if options.stand_ins:
-        settings = settings.model_copy(update={"images": stand_ins(groups.values())})
-    return assemble(settings, hosts, groups, options, check_images)
+def load_fleet(inventory: Inventory, check_images: bool = True, files: PythonFiles | None = None) -> Fleet:
+    """Everything the files say, checked as one; raises InvalidFiles with every problem.
+
+    `files` are those that the inventory was read from, with the mistakes that were found in them.
+    """
+    return _Examination(inventory, files).fleet(check_images)
 
 
-def _known(
-    model: type[Host] | type[FleetSettings] | type[Options], values: dict[str, Any], without: str = ""
-) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in model.model_fields and name != without}
+class _Examination:
+    """What the files say as far as they can be read, and every problem of them."""
+
+    def __init__(self, inventory: Inventory, files: PythonFiles | None) -> None:
+        self.sources = Sources(inventory, files)
+        self.data: dict[str, Values] = {host.name: host.data.dict() for host in inventory}
+        self.shared: Values = next(iter(self.data.values()), inventory.get_data())
+        self.problems: list[Problem] = list(files.problems) if files else []
+        self.lost = files.lost if files else set()
+        self.doubtful = set(_KNOWN) | {"hosts"} if "*" in self.lost else set(self.lost)
+
+    def fleet(self, check_images: bool) -> Fleet:
+        hosts = {name: self._host(name, values) for name, values in self.data.items()}
+        options = self._model(Options, self.shared, "", COMMAND_LINE) or Options()
+        settings = self._model(FleetSettings, self._settings(options), "", SETTINGS)
+        readings = self._readings()
+        if self.data:
+            self._say(_disagreements(self.data))
+        groups = {reading.group.name: reading.group for reading in readings if reading.group}
+        if settings and options.stand_ins and not self.problems:
+            settings = settings.model_copy(update={"images": stand_ins(groups.values())})
+        elif options.stand_ins or not check_images:
+            self.doubtful.add("images")
+        if settings is None or None in hosts.values():
+            raise InvalidFiles(self.problems)
+        fleet = Fleet(settings, {name: host for name, host in hosts.items() if host}, groups, options)
+        doubts = Doubts(frozenset(self.doubtful), {reading.file: reading for reading in readings})
+        self._say(misfits(fleet, doubts))
+        if self.problems:
+            raise InvalidFiles(self.problems)
+        return fleet
+
+    def _settings(self, options: Options) -> Values:
+        return {**self.shared, "images": {}} if options.stand_ins else self.shared
+
+    def _host(self, name: str, values: Values) -> Host | None:
+        self._say(_strays(name, values))
+        self._say(_ssh_problems(name, values))
+        for key, value in values.items():
+            places = _placeholders(value, (key,)) if key in _KNOWN else ()
+            self._say(
+                Problem(SETTINGS, path_of(place, name), *placeholder(str(place[-1]))) for place in places
+            )
+        return self._model(Host, {**values, "name": name}, name, SETTINGS)
+
+    def _model(self, model: type[Model], values: Values, root: str, file: str) -> Model | None:
+        """The model of what is right; what a file that could not be read may define is not missing."""
+        known = {name: value for name, value in values.items() if name in model.model_fields}
+        found = salvage(model, known, _STAND_INS[model])
+        self.doubtful |= found.doubtful
+        unread = self.lost if "*" not in self.lost else set(_KNOWN)
+        self._say(
+            Problem(file, path_of(error["loc"], root), *wording(error, python=True))
+            for error in found.errors
+            if error["type"] != "missing" or error["loc"][0] not in unread
+        )
+        return found.model
+
+    def _readings(self) -> list[Reading]:
+        stacks = self.shared.get("stacks")
+        fix = f"write `{line_for('stacks')}`"
+        if stacks is None:
+            self.doubtful.add("groups")
+            if not {"stacks", "*", "hosts"} & self.lost and self.data:
+                self._say([Problem(SETTINGS, "stacks", "is missing", fix.replace("write", "add"))])
+            return []
+        if not isinstance(stacks, str) or not Path(stacks).is_dir():
+            self.doubtful.add("groups")
+            self._say([Problem(SETTINGS, "stacks", f"{shown(stacks)} is no folder with group files", fix)])
+            return []
+        readings, problems = examine_group_files(Path(stacks))
+        if any(reading.group is None or reading.doubts("name") for reading in readings) or not readings:
+            self.doubtful.add("groups")
+        self._say(problems)
+        return readings
+
+    def _say(self, problems: Iterator[Problem] | list[Problem]) -> None:
+        """Each once, and nothing about what lies in a value that is wrong itself."""
+        for problem in map(self.sources.located, problems):
+            known = [said.path for said in self.problems if said.file == problem.file]
+            if problem not in self.problems and not any(
+                path.startswith(f"{problem.path}.") for path in known
+            ):
+                self.problems.append(problem)
 
 
-def _strays(host: str, values: dict[str, Any]) -> list[Problem]:
-    """A name that nothing reads is a mistake, not data; and so is a key that is not there."""
-    known = (
-        Host.model_fields.keys()
-        | FleetSettings.model_fields.keys()
-        | Options.model_fields.keys()
-        | {"stacks"}
-    )
-    strays = [
-        Problem("group_data", f"{host}.{name}", "nothing reads this: is it misspelt?")
-        for name in values
-        if (name not in known or name == "name") and not name.startswith(_PYINFRA)
-    ]
-    key = values.get("ssh_key")
-    if key and not Path(key).expanduser().exists():
-        advice = "there is no such key; `cascade lab up` makes the lab's"
-        strays.append(Problem("inventory", f"{host}.ssh_key", f"{key}: {advice}"))
-    return strays
+def _strays(host: str, values: Values) -> Iterator[Problem]:
+    """A name that nothing reads is a mistake, not data."""
+    for name in values:
+        if name not in _KNOWN and not name.startswith("_"):
+            near = get_close_matches(name, _KNOWN, 1) if name != "name" else []
+            fix = f"write {near[0]}" if near else "remove it, or begin it with _ if it is a value of your own"
+            yield Problem(SETTINGS, path_of([name], host), "nothing reads this", fix)
 
 
-def _disagreements(data: dict[str, dict[str, Any]]) -> list[Problem]:
+def _ssh_problems(host: str, values: Values) -> Iterator[Problem]:
+    """What pyinfra's connector would not take, or would take for something else."""
+    for name, kind in _SSH.items():
+        if name not in values or name in Host.model_fields:
+            continue
+        value, path = values[name], path_of([name], host)
+        if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+            yield Problem(SETTINGS, path, f"{shown(value)} is no {kind.__name__}", f"write {_KINDS[kind]}")
+        elif name in _SSH_CHECKS:
+            try:
+                _SSH_CHECKS[name](value)
+            except ValueError as error:
+                yield Problem.saying(SETTINGS, path, str(error))
+        elif name == "ssh_key" and not Path(value).expanduser().is_file():
+            fix = "write the path of a private key; `cascade lab up` makes the lab's"
+            yield Problem(SETTINGS, path, f"there is no key {value}", fix)
+
+
+_KINDS = {str: 'a text in quotes, like "deploy"', bool: "True or False", int: "a number like 2"}
+_KINDS |= {float: "a number like 0.5", dict: 'a map like {"timeout": 10}'}
+
+
+def _placeholders(value: Any, place: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
+    """Where a value still holds what somebody was to change."""
+    if isinstance(value, Strict):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _placeholders(item, (*place, str(key)))
+            if PLACEHOLDER in str(key):
+                yield (*place, str(key))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for number, item in enumerate(value):
+            yield from _placeholders(item, (*place, number))
+    elif isinstance(value, (str, Path)) and PLACEHOLDER in str(value):
+        yield place
+
+
+def _disagreements(data: Mapping[str, Values]) -> Iterator[Problem]:
     """What holds for the system as a whole must be the same for every host."""
-    first, *others = data.items()
-    return [
-        Problem("group_data", f"{host}.{name}", f"differs from {first[0]}'s: it is one value for all hosts")
-        for host, values in others
-        for name in (*FleetSettings.model_fields, *Options.model_fields, "stacks")
-        if values.get(name) != first[1].get(name)
-    ]
+    (first, reference), *others = data.items()
+    for host, values in others:
+        for name in _OF_ALL_HOSTS:
+            if values.get(name) != reference.get(name):
+                at = host if name in values else first
+                reason = f"differs between {first} and {host}, and it is one value for all hosts"
+                yield Problem(SETTINGS, path_of([name], at), reason, "write it once, in group_data/all.py")

@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 
 import click
 from paramiko import Transport
-from pydantic import ValidationError
 from pyinfra import logger
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
@@ -26,7 +25,7 @@ from pyinfra.connectors.ssh import SSHConnector
 
 from cascade.closing import closing_lines
 from cascade.model.fleet import Fleet
-from cascade.model.strict import InvalidFiles, problems_of
+from cascade.model.strict import InvalidFiles
 from cascade.planning.desired import desired
 from cascade.planning.plan import GATE_NAME, Plan, make_plan
 from cascade.planning.preflight import Finding, errors, worth_saying
@@ -35,6 +34,7 @@ from cascade.planning.waves import rollout_order
 from operations.engine_client import EngineClient
 from operations.fleet import load_fleet
 from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
+from operations.python_files import PythonFiles
 from operations.snapshot import query_for, take_snapshot
 from operations.trust import why_not
 
@@ -112,30 +112,26 @@ class Run:
         return _RUNS[state]
 
     def load(self, load: Callable[..., Inventory], *args: Any, **kwargs: Any) -> Inventory:
-        """Loads an inventory; raises Stopped when a model in group_data refuses its values.
-
-        pyinfra's command line patches the standard library when it is imported, so only a run does that.
-        """
-        from pyinfra_cli.exceptions import UnexpectedExternalError
-
-        self.inventory_file = str(args[0])
+        """Loads an inventory and checks all files; says every problem and raises Stopped if there is one."""
         try:
-            return load(*args, **kwargs)
-        except UnexpectedExternalError as error:
-            if not isinstance(error.exception, ValidationError):
-                raise
-            problems = problems_of(error.exception, error.filename, error.exception.title)
-            self.fail(INVALID, *map(str, problems))
+            return self.read(load, *args, **kwargs)
+        except InvalidFiles as invalid:
+            self.fail(INVALID, *map(str, invalid.problems))
+
+    def read(self, load: Callable[..., Inventory], *args: Any, **kwargs: Any) -> Inventory:
+        """Loads an inventory and checks all files, before anything else; raises InvalidFiles."""
+        self.inventory_file = str(args[0])
+        files = PythonFiles(self.inventory_file)
+        with self.timed("start-up"):
+            with files.reading():
+                inventory = load(*args, **kwargs)
+            self.fleet = load_fleet(inventory, self.check_images, files)
+        return inventory
 
     def join(self) -> None:
-        """Checks the files, then listens; raises Stopped when the files are wrong."""
+        """Listens to what pyinfra does."""
         self.state.add_callback_handler(_Listener())
         self.state.should_raise_failed_hosts = None
-        with self.timed("start-up"):
-            try:
-                assert self.fleet
-            except InvalidFiles as invalid:
-                self.fail(INVALID, *map(str, invalid.problems))
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -177,7 +173,9 @@ class Run:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
         self.refuse(plan.unknown)
         if plan.changes:
-            self._heed(preflight(self, snapshots, plan, self.ask))
+            with self.timed("facts"):
+                findings = preflight(self, snapshots, plan, self.ask)
+            self._heed(findings)
         for note in (*plan.notes, *plan.differences()):
             logger.info(note)
         return plan

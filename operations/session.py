@@ -21,6 +21,7 @@ from pyinfra_cli.cli import _apply_inventory_limit
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.log import setup_logging
 
+from cascade.model.fleet import Fleet
 from operations.run import INVALID, UNREACHABLE, Run
 
 
@@ -36,17 +37,9 @@ def load(
     Without `check_images` its images need not be pinned or built yet.
     Ends the process with 64 when the files are wrong.
     """
-    set_formatter(click.style)
-    set_echo(click.echo)
-    setup_logging(logging.WARNING)
-    os.environ["PYINFRA_PROGRESS"] = "off"
-    state, config = State(check_for_changes=True), Config()
-    state.cwd = str(Path.cwd())
-    config.FAIL_PERCENT = 0
-    ctx_state.set(state)
-    ctx_config.set(config)
-    run = Run(state)
+    run, config = _begin()
     run.check_images = check_images
+    state = run.state
     try:
         hosts = run.load(make_inventory, str(inventory), cwd=state.cwd, override_data=dict(data or {}))
         limited = _apply_inventory_limit(hosts, list(limit))
@@ -57,6 +50,26 @@ def load(
     state.init(hosts, config, initial_limit=limited)
     run.join()
     return run
+
+
+def examine(inventory: Path) -> Fleet:
+    """The fleet of an inventory file; raises InvalidFiles with every problem of all files."""
+    run, _ = _begin()
+    run.read(make_inventory, str(inventory), cwd=run.state.cwd)
+    return run.fleet
+
+
+def _begin() -> tuple[Run, Config]:
+    set_formatter(click.style)
+    set_echo(click.echo)
+    setup_logging(logging.WARNING)
+    os.environ["PYINFRA_PROGRESS"] = "off"
+    state, config = State(check_for_changes=True), Config()
+    state.cwd = str(Path.cwd())
+    config.FAIL_PERCENT = 0
+    ctx_state.set(state)
+    ctx_config.set(config)
+    return Run(state), config
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from cascade.model.compose import HealthTiming
 from cascade.model.daemon import daemon_faults
-from cascade.model.host import Host, constraint_fault
+from cascade.model.host import CODENAMES, Host, constraint_fault
 from cascade.model.image import ImageSource, pin_each
 from cascade.model.loader import Reading
 from cascade.model.names import check_dns_name, fits
@@ -232,6 +232,17 @@ def _host_name_problems(fleet: Fleet) -> Iterator[Problem]:
             yield Problem.saying("inventory", path_of([name]), str(error))
 
 
+def _release_problems(fleet: Fleet) -> Iterator[Problem]:
+    for host in fleet.hosts.values():
+        for distribution, codenames in CODENAMES.items():
+            if distribution != host.distribution and host.codename in codenames:
+                reason = (
+                    f"{host.codename} is a release of {distribution}, and distribution is {host.distribution}"
+                )
+                fix = f"write one of {', '.join(CODENAMES[host.distribution])}, or the other distribution"
+                yield Problem(SETTINGS, f"{host.name}.codename", reason, fix)
+
+
 def _engine_problems(fleet: Fleet) -> Iterator[Problem]:
     for host in fleet.hosts.values():
         for key, (reason, fix) in daemon_faults(host.daemon_settings):
@@ -422,6 +433,7 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_manager_problems, "swarm_role hosts"),
     (_address_problems, "swarm_address"),
     (_host_name_problems, ""),
+    (_release_problems, "distribution codename"),
     (_engine_problems, "daemon_settings"),
     (_subnet_problems, "networks swarm_pool daemon_settings swarm_address"),
     (_size_problems, "networks swarm_pool hosts"),

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from cascade.model.names import fits
 from cascade.model.quantities import Whole
@@ -34,7 +34,7 @@ LabelKey = Annotated[str, AfterValidator(_check_label_key)]
 LabelValue = Annotated[str, AfterValidator(_check_label)]
 Codename = Annotated[str, AfterValidator(_check_codename)]
 CAPABILITIES = ("gpu", "realtime", "ipvs", "clock")
-_CODENAMES = {
+CODENAMES = {
     "debian": ("bullseye", "bookworm", "trixie", "forky", "sid"),
     "ubuntu": ("focal", "jammy", "noble", "questing", "resolute"),
 }
@@ -97,15 +97,6 @@ class Host(Strict):
                 f" name {', '.join(CAPABILITIES)} or a device under /dev/"
             )
         return absent
-
-    @field_validator("codename")
-    @classmethod
-    def _of_the_distribution(cls, codename: str, info: ValidationInfo) -> str:
-        distribution = info.data.get("distribution")
-        for other, codenames in _CODENAMES.items():
-            if distribution and other != distribution and codename in codenames:
-                raise ValueError(f"{codename} is a release of {other}: write one of {distribution}'s")
-        return codename
 
     def meets(self, constraint: str) -> bool:
         """Whether a placement constraint admits this host; the constraint must have been checked.
