@@ -183,6 +183,15 @@ def test_a_key_of_another_type_is_a_changed_key_unless_the_known_one_is_shown_to
     assert "HAS CHANGED" in capsys.readouterr().err
 
 
+def test_a_host_may_be_known_by_keys_of_several_types(
+    host: Host, server: SSHServer, known: KnownHosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in (ECDSAKey.generate(), server.keys[0]):
+        known.record(f"[127.0.0.1]:{server.port}", key)
+    trust([host])
+    assert capsys.readouterr().err.endswith(": known\n")
+
+
 def test_every_host_is_looked_at_and_a_changed_key_weighs_more_than_silence(
     host: Host,
     server: SSHServer,
