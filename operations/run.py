@@ -173,9 +173,7 @@ class Run:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
         self.refuse(plan.unknown)
         if plan.changes:
-            with self.timed("facts"):
-                findings = preflight(self, snapshots, plan, self.ask)
-            self._heed(findings)
+            self._heed(self.preflight(snapshots, plan))
         for note in (*plan.notes, *plan.differences()):
             logger.info(note)
         return plan
@@ -188,6 +186,11 @@ class Run:
         """The plan that these snapshots make."""
         with self.timed("planning"):
             return make_plan(self.fleet, snapshots)
+
+    def preflight(self, snapshots: dict[str, Any], plan: Plan) -> tuple[Finding, ...]:
+        """What there is to say of the hosts before this plan is carried out."""
+        with self.timed("facts"):
+            return preflight(self, snapshots, plan, self.ask)
 
     def _heed(self, findings: Iterable[Finding]) -> None:
         """Says what the preflight found, and ends the run where something stands in its way."""

@@ -32,6 +32,7 @@ from operations.host.engine import apply_settings, start_unit
 from operations.host.system import install, set_sysctl, write_file
 from operations.run import Run, Stopped, WorkFailed
 from tests.operations.conftest import Snapshots
+from tests.readings import captured_readings
 
 Responses = dict[str, Any]
 Commands = Callable[[tuple[Change, ...]], Iterator[PyinfraCommand]]
@@ -44,7 +45,7 @@ def change(kind: Kind, name: str, host: str = "pc2", **desired: Any) -> Change:
 
 
 class Machine(FakeConnector):
-    """pyinfra's fake host, which also remembers what it was sent."""
+    """pyinfra's fake host, which also remembers what it was sent, and tells its two scripts apart."""
 
     uploads: dict[str, str]
     inputs: dict[str, str]
@@ -57,6 +58,8 @@ class Machine(FakeConnector):
         self, command: StringCommand, *args: Any, **arguments: Any
     ) -> Any:
         self.inputs[str(command)] = arguments.get("_stdin") or ""
+        if "def preflight(" in self.inputs[str(command)]:
+            command = StringCommand("preflight")
         return super().run_shell_command(command, *args, **arguments)
 
     def put_file(self, filename_or_io: Any, remote_filename: str, *_: Any, **__: Any) -> bool:
@@ -304,11 +307,16 @@ def test_a_unit_that_does_not_start_says_what_was_tried(pc2: Callable[..., Host]
 
 
 def saying(snapshots: Snapshots) -> dict[str, Responses]:
-    """Hosts that answer the one question with these snapshots."""
+    """Hosts that answer the one question with these snapshots, and the preflight's as in the lab."""
+    readings = captured_readings("converged" if snapshots["mainpc"]["docker"] else "bare")
     return {
-        host: {"python3 -IS -": base64.b64encode(zlib.compress(json.dumps(reading).encode())).decode()}
-        for host, reading in snapshots.items()
+        host: {"python3 -IS -": packed(snapshot), "preflight": packed(readings[host])}
+        for host, snapshot in snapshots.items()
     }
+
+
+def packed(answer: Any) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(answer).encode())).decode()
 
 
 def prepare(state: State) -> list[tuple[str, set[str]]]:
@@ -347,7 +355,7 @@ def test_the_dry_run_of_bare_hosts_names_every_step_and_does_nothing(
     steps = [step for steps in Run.of(state).plan().steps.values() for step in steps]
     assert prepared == [(step.name, set(step.work)) for step in steps]
     for host in state.inventory:
-        assert told(host) == ["python3 -IS -"]
+        assert told(host) == ["python3 -IS -", "preflight"]
         assert state.ops[host].keys() == state.op_meta.keys()
 
 
@@ -361,7 +369,7 @@ def test_only_the_host_that_differs_is_touched(machines: Callable[..., State], c
     ]
     run_ops(state)
     mainpc, pc2 = state.inventory
-    assert told(mainpc) == ["python3 -IS -"]
+    assert told(mainpc) == ["python3 -IS -", "preflight"]
     moved, set_ = f"mv -T {SYSCTL_FILE}.cascade-new {SYSCTL_FILE}", "sysctl net.core.somaxconn=4096"
     assert [command for command in told(pc2) if command in (moved, set_)] == [moved, set_]
     assert isinstance(pc2.connector, Machine)
@@ -411,8 +419,8 @@ def test_a_host_that_does_not_answer_is_unknown(
     state = machines(**saying(converged) | {"pc2": {"python3 -IS -": answer}})
     with pytest.raises(Stopped):
         prepare(state)
-    assert "pc2: its state could not be read" in caplog.text
-    assert "mainpc: its state" not in caplog.text
+    assert "pc2: state: could not be read" in caplog.text
+    assert "mainpc: state" not in caplog.text
     assert state.failed_hosts == set()
 
 
@@ -425,7 +433,7 @@ def test_a_host_that_answers_nonsense_is_unknown(
 ) -> None:
     with pytest.raises(Stopped):
         prepare(machines(**saying(converged) | {"pc2": {"python3 -IS -": answer}}))
-    assert "pc2: its state could not be read" in caplog.text
+    assert "pc2: state: could not be read" in caplog.text
 
 
 def test_prepared_work_is_a_marker_and_none_is_nothing(

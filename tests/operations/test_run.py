@@ -18,6 +18,7 @@ from pyinfra.api.state import State, StateStage
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.plan import make_plan
+from cascade.planning.preflight import Finding
 from operations.fleet import load_fleet
 from operations.run import ERROR, GATE_FAILED, INVALID, UNREACHABLE, Run, Stopped, WorkFailed
 from tests.fleets import ROOT, group_data, lab_fleet
@@ -127,9 +128,10 @@ def run(fleet: Fleet) -> Run:
     return run
 
 
-def planned(run: Run, snapshots: Snapshots) -> Run:
-    """The run with the plan that it makes of these snapshots."""
+def planned(run: Run, snapshots: Snapshots, findings: tuple[Finding, ...] = ()) -> Run:
+    """The run with the plan that it makes of these snapshots, after a preflight that found these."""
     run.snapshots = lambda: snapshots  # type: ignore[method-assign]
+    run.preflight = lambda *_: findings  # type: ignore[method-assign]
     assert run.plan() is run.plan()
     return run
 
@@ -176,6 +178,38 @@ def test_a_refused_plan_ends_the_run_with_every_reason(
     assert (stopped.value.code, run.code) == (ERROR, ERROR)
     assert "mainpc: swarm mainpc: subnet_size 20 → 24" in caplog.text
     assert "pc2: swarm pc2: address 192.0.2.7 → 10.203.0.12" in caplog.text
+
+
+WARNING = Finding("pc2", "disk", "warning", "little room", "make some")
+FAULTS = (
+    Finding("pc2", "clock", "error", "an hour behind", "set it"),
+    Finding("mainpc", "docker", "error", "a snap", "remove it"),
+)
+
+
+def test_errors_of_the_preflight_end_the_run_and_warnings_are_told(
+    run: Run, bare: Snapshots, caplog: pytest.LogCaptureFixture
+) -> None:
+    fine = Finding("pc2", "system", "ok", "as it should be")
+    with pytest.raises(Stopped) as stopped:
+        planned(run, bare, (fine, WARNING, *FAULTS))
+    assert (stopped.value.code, run.code) == (ERROR, ERROR)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "pc2: disk: little room; make some"),
+        ("ERROR", "pc2: clock: an hour behind; set it"),
+        ("ERROR", "mainpc: docker: a snap; remove it"),
+    ]
+
+
+def test_warnings_of_the_preflight_hold_up_nothing(
+    run: Run, bare: Snapshots, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert planned(run, bare, (WARNING,)).plan().changes
+    assert "pc2: disk: little room; make some" in caplog.text
+
+
+def test_a_fleet_in_sync_needs_no_preflight(run: Run, converged: Snapshots) -> None:
+    assert planned(run, converged, FAULTS).plan().changes == ()
 
 
 def test_notes_and_differences_are_told(
