@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class Asked:
     method: str
     path: str
     body: Any
+    headers: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path.partition('?')[0]}"
@@ -52,11 +53,10 @@ class Engine:
                 request = stream.readline().decode().split()
                 if not request:
                     return
-                headers = dict(
-                    line.decode().lower().split(": ", 1) for line in iter(stream.readline, b"\r\n")
-                )
+                lines = (line.decode().strip() for line in iter(stream.readline, b"\r\n"))
+                headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
                 body = stream.read(int(headers.get("content-length", 0)))
-                asked = Asked(request[0], request[1], json.loads(body) if body else None)
+                asked = Asked(request[0], request[1], json.loads(body) if body else None, headers)
                 self.asked.append(asked)
                 connection.sendall(self._answer(asked))
 
