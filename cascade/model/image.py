@@ -117,7 +117,7 @@ class BuildImage(Strict):
     def _inside(cls, dockerfile: str) -> str:
         path = PurePosixPath(dockerfile)
         if path.is_absolute() or ".." in path.parts or not path.name:
-            raise ValueError(f"{dockerfile!r} must lie in the context")
+            raise ValueError(f"{dockerfile!r} must lie in the context: write its path from there")
         return str(path)
 
     @property
@@ -154,22 +154,22 @@ class BuildImage(Strict):
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            raise ValueError(f"{self.record} cannot be read, remove it: {_first_line(error)}") from None
+            raise ValueError(f"{self.record} cannot be read, {_first_line(error)}: remove it") from None
 
 
 def _kind(source: object) -> str:
     """Which of the three a person means, so that what is wrong is said of that one alone."""
-    if isinstance(source, Mapping):
-        return (
-            "ArchiveImage" if "path" in source else "BuildImage" if "context" in source else "RegistryImage"
-        )
-    return type(source).__name__ if isinstance(source, Strict) else "RegistryImage"
+    if isinstance(source, ArchiveImage) or (isinstance(source, Mapping) and "path" in source):
+        return "[archive]"
+    if isinstance(source, BuildImage) or (isinstance(source, Mapping) and "context" in source):
+        return "[build]"
+    return "[registry]"
 
 
 ImageSource = Annotated[
-    Annotated[RegistryImage, Tag("RegistryImage")]
-    | Annotated[ArchiveImage, Tag("ArchiveImage")]
-    | Annotated[BuildImage, Tag("BuildImage")],
+    Annotated[RegistryImage, Tag("[registry]")]
+    | Annotated[ArchiveImage, Tag("[archive]")]
+    | Annotated[BuildImage, Tag("[build]")],
     Discriminator(_kind),
 ]
 
@@ -193,11 +193,13 @@ def read_pins() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ValueError(f"{PINS} cannot be read: {error}") from None
+        raise ValueError(f"{PINS} cannot be read, {error}: run `cascade images pin INVENTORY`") from None
     if not isinstance(pins, dict) or not all(
         isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in pins.values()
     ):
-        raise ValueError(f"{PINS} is no map of references to sha256: digests")
+        raise ValueError(
+            f"{PINS} is no map of references to digests: remove it and run `cascade images pin INVENTORY`"
+        )
     return pins
 
 
@@ -226,11 +228,11 @@ def _saved(archive: Path) -> tuple[str, list[str]]:
             images = json.load(member) if member else []
         found = [(Path(image["Config"]).name, list(image.get("RepoTags") or ())) for image in images]
     except FileNotFoundError:
-        raise ValueError(f"there is no archive {archive}") from None
+        raise ValueError(f"there is no archive {archive}: make it with `docker save -o {archive} IMAGE`") from None
     except _UNREADABLE as error:
-        raise ValueError(f"{archive} is no `docker save` archive: {error}") from None
+        raise ValueError(f"{archive} is no `docker save` archive, {error}: make it anew") from None
     if len(found) != 1:
-        raise ValueError(f"{archive} holds {len(found)} images, not one")
+        raise ValueError(f"{archive} holds {len(found)} images, not one: run `docker save` with one image")
     ((config, tags),) = found
     return f"sha256:{config.removesuffix('.json')}", tags
 

@@ -71,13 +71,17 @@ def problems_of(error: ValidationError, file: str, root: str = "") -> list[Probl
     return [Problem(file, path_of(item["loc"], root), *wording(item, python)) for item in error.errors()]
 
 
+# Marks of pydantic and of `ImageSource` in a location, which stand in no file.
+_UNWRITTEN = ("[key]", "[registry]", "[archive]", "[build]")
+
+
 def path_of(location: Iterable[int | str], root: str = "") -> str:
     """`services.alpha.ports[0]`: a place in a file as a person would write it."""
     path = root
     for part in location:
         if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):
             path += f".{part}"
-        elif part != "[key]":
+        elif part not in _UNWRITTEN:
             path += f"[{part!r}]"
     return path.lstrip(".")
 
