@@ -9,7 +9,13 @@ from pathlib import Path
 
 import click
 
-from cascade.commands.arguments import chosen, inventory_argument, limit_option, part_options
+from cascade.commands.arguments import (
+    chosen,
+    inventory_argument,
+    limit_option,
+    part_options,
+    stand_ins_option,
+)
 
 
 @click.command()
@@ -17,9 +23,7 @@ from cascade.commands.arguments import chosen, inventory_argument, limit_option,
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @limit_option
 @part_options
-@click.option(
-    "--stand-ins", is_flag=True, help="Deploy the stand-in image in place of every other: a rehearsal."
-)
+@stand_ins_option
 @click.option(
     "--allow-docker-restart",
     is_flag=True,

@@ -40,6 +40,11 @@ fingerprint_option = click.option(
 )
 
 
+stand_ins_option = click.option(
+    "--stand-ins", is_flag=True, help="The stand-in image in place of every other: a rehearsal."
+)
+
+
 def part_options(command: Decorated) -> Decorated:
     """The options that choose among the groups; they are fields of `Options`."""
     group = click.option("--group", multiple=True, metavar="GROUP", help="Only this group; may be repeated.")

@@ -12,10 +12,12 @@ import click
 from cascade.commands.arguments import (
     ATTENTION,
     ERROR,
+    chosen,
     fingerprint_option,
     inventory_argument,
     json_option,
     limit_option,
+    stand_ins_option,
 )
 from cascade.planning.preflight import Finding, errors, worth_saying
 from operations.preflight import ask_on_terminal, by_host, connect_each, diagnose, never
@@ -31,6 +33,7 @@ _COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 @fingerprint_option
 @limit_option
 @json_option
+@stand_ins_option
 @click.option(
     "--allow-docker-restart",
     is_flag=True,
@@ -42,15 +45,14 @@ def command(
     fingerprint: tuple[str, ...],
     limit: Iterable[str],
     as_json: bool,
-    allow_docker_restart: bool,
+    **options: bool,
 ) -> None:
     """Check the hosts before a deployment, without changing them.
 
     Exit code 0: nothing found; 2: warnings; 1: errors; 6: a host is unreachable.
     """
-    data = {"allow_docker_restart": True} if allow_docker_restart else None
     try:
-        run = load(inventory, limit, data)
+        run = load(inventory, limit, chosen(options))
     except Stopped as stopped:
         if as_json:
             click.echo(json.dumps(document(_of_files(stopped.messages))))

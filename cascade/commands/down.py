@@ -10,7 +10,13 @@ import click
 import docker.errors
 import requests
 
-from cascade.commands.arguments import ERROR, chosen, inventory_argument, limit_option
+from cascade.commands.arguments import (
+    ERROR,
+    chosen,
+    inventory_argument,
+    limit_option,
+    stand_ins_option,
+)
 from operations.down import Standing, purge, stop_agents, what_stands
 from operations.run import Run, WorkFailed
 from operations.session import session
@@ -23,6 +29,7 @@ from operations.session import session
 @click.option(
     "--purge", "purging", is_flag=True, help="Destroy volumes, networks and the Swarm too. Asks twice."
 )
+@stand_ins_option
 @click.option("--yes", is_flag=True, help="Do not ask whether to stop the agents.")
 @click.option(
     "--confirm", metavar="SYSTEM", help="The system's name, in answer to the second question of --purge."
@@ -32,6 +39,7 @@ def command(
     limit: Iterable[str],
     group: tuple[str, ...],
     purging: bool,
+    stand_ins: bool,
     yes: bool,
     confirm: str | None,
 ) -> None:
@@ -40,7 +48,7 @@ def command(
         raise click.UsageError("--purge is for the whole system: leave out --limit and --group")
     if not sys.stdin.isatty() and not (yes and (confirm or not purging)):
         raise click.UsageError("there is no terminal to ask on: add --yes, and --confirm SYSTEM with --purge")
-    with session(inventory, limit, chosen({"group": group})) as run:
+    with session(inventory, limit, chosen({"group": group, "stand_ins": stand_ins})) as run:
         standing = what_stands(run)
         for line in _told(run, standing, purging):
             click.echo(line)

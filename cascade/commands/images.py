@@ -13,7 +13,16 @@ import click
 import docker.errors
 import requests
 
-from cascade.commands.arguments import ATTENTION, ERROR, USAGE, inventory_argument, json_option, limit_option
+from cascade.commands.arguments import (
+    ATTENTION,
+    ERROR,
+    USAGE,
+    chosen,
+    inventory_argument,
+    json_option,
+    limit_option,
+    stand_ins_option,
+)
 from cascade.model.image import PINS, BuildImage
 from operations.build import BuildFailed, build, is_built
 from operations.pins import Resolved, record, resolve
@@ -154,17 +163,20 @@ def _code(images: Iterable[Document]) -> int:
 @command.command("prune")
 @inventory_argument
 @limit_option
+@stand_ins_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--ended", is_flag=True, help="Remove ended containers of replaced tasks that hold such an image."
 )
 @json_option
-def prune_command(inventory: Path, limit: Iterable[str], yes: bool, ended: bool, as_json: bool) -> None:
+def prune_command(
+    inventory: Path, limit: Iterable[str], stand_ins: bool, yes: bool, ended: bool, as_json: bool
+) -> None:
     """Remove images that Cascade brought to the hosts and that nothing wants or uses any more.
 
     Exit code 2: there is something, and it was not removed.
     """
-    with session(inventory, limit) as run:
+    with session(inventory, limit, chosen({"stand_ins": stand_ins})) as run:
         try:
             found = list(leftovers(run, ended))
             going = [item for item in found if not item.stays]

@@ -15,6 +15,7 @@ from cascade.commands.arguments import (
     json_option,
     limit_option,
     part_options,
+    stand_ins_option,
 )
 from cascade.report import status_document, status_table
 from operations.session import session
@@ -25,6 +26,7 @@ from operations.session import session
 @json_option
 @limit_option
 @part_options
+@stand_ins_option
 def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object) -> None:
     """Show how every agent stands. Exit code 0: all healthy; 2: an agent is down."""
     with session(inventory, limit, chosen(part)) as run:
