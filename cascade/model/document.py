@@ -82,6 +82,11 @@ def read_document(path: Path) -> Any:
         raise InvalidFiles([_too_deep(file)]) from None
 
 
+def read_nodes(path: Path) -> yaml.Node | None:
+    """The same file's nodes, which know their lines; only for a file that `read_document` has read."""
+    return _Strictly(_text_of(path)).get_single_node()
+
+
 def _text_of(path: Path) -> str:
     """The file's text; its size is asked first."""
     file = str(path)

@@ -5,7 +5,7 @@ A key is written as in refused.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -109,15 +109,15 @@ def _refusals(value: Any, node: _Node | None, location: Location) -> Iterator[tu
 def _unknown(location: Location) -> Refusal:
     """A key that Compose does not know either, with the one that may have been meant."""
     *above, key = location
-    siblings = _known_beside(above)
-    if nearest := get_close_matches(str(key), siblings, 1, 0.75):
-        return Refusal("not a key of Compose", f"write {nearest[0]}, if that is meant")
+    reason = "an x- key that nothing reads" if str(key).startswith("x-") else "not a key of Compose"
+    if nearest := get_close_matches(str(key), _known_beside(above), 1, 0.75):
+        return Refusal(reason, f"write {nearest[0]}, if that is meant")
+    here = key_of(above)
     elsewhere = [known for known in honoured_keys() if known.endswith(f".{key}")]
-    near = [known for known in elsewhere if known.startswith(_pattern(above))]
-    if near:
-        inside = min(near, key=len).removeprefix(_pattern(above)).lstrip(".").rpartition(".")[0]
-        return Refusal("not a key of Compose in this place", f"write it under {inside}")
-    return Refusal("not a key of Compose", _REMOVE)
+    if near := [known for known in elsewhere if known.startswith(here)]:
+        inside = min(near, key=len).removeprefix(here).lstrip(".").rpartition(".")[0]
+        return Refusal(f"{reason} in this place", f"write it under {inside}")
+    return Refusal(reason, _REMOVE)
 
 
 def _known_beside(above: list[int | str]) -> list[str]:
@@ -128,13 +128,16 @@ def _known_beside(above: list[int | str]) -> list[str]:
     return sorted(node.below)
 
 
-def _pattern(location: list[int | str]) -> str:
-    """The key that a place in a file has in the tables."""
+def key_of(place: Iterable[int | str]) -> str:
+    """The key to which a place in a file belongs, as the tables write it."""
     node, parts = _tree(), []
-    for part in location:
-        if isinstance(part, str):
-            parts.append("*" if "*" in node.below else part)
-            node = node.below[parts[-1]]
+    for part in place:
+        name = "*" if "*" in node.below else str(part)
+        if isinstance(part, str) and name in node.below:
+            parts.append(name)
+            node = node.below[name]
+        elif isinstance(part, str):
+            break
     return ".".join(parts)
 
 
@@ -168,7 +171,8 @@ def _options(network: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def without(document: Mapping[Any, Any], places: set[Location]) -> dict[Any, Any]:
     """The file without these keys, so that its values can be checked; every network is the fleet's."""
-    kept: dict[Any, Any] = _without(document, places, ())
+    networks = {place for place in places if place[0] == "networks" and len(place) == 2}
+    kept: dict[Any, Any] = _without(document, places - networks, ())
     if isinstance(kept.get("networks"), dict):
         kept["networks"] = {name: _external(network) for name, network in kept["networks"].items()}
     return kept

@@ -81,19 +81,19 @@ def examine_group_files(folder: Path) -> tuple[list[Reading], list[Problem]]:
 def examine_group_file(path: Path) -> Reading:
     """What could be read of one group file."""
     try:
-        return _examine(read_document(path), str(path))
+        return examine_document(read_document(path), str(path))
     except InvalidFiles as invalid:
         return Reading(str(path), None, invalid.problems)
 
 
 def read_group_file(path: Path) -> GroupFile:
     """One group file; raises InvalidFiles."""
-    return _whole(_examine(read_document(path), str(path)))
+    return _whole(examine_document(read_document(path), str(path)))
 
 
 def group_of(document: object, file: str) -> GroupFile:
     """The group that a file's document describes; raises InvalidFiles with every problem."""
-    return _whole(_examine(document, file))
+    return _whole(examine_document(document, file))
 
 
 def _whole(reading: Reading) -> GroupFile:
@@ -102,7 +102,8 @@ def _whole(reading: Reading) -> GroupFile:
     return reading.group
 
 
-def _examine(document: object, file: str) -> Reading:
+def examine_document(document: object, file: str) -> Reading:
+    """What could be read of a file's document."""
     if not isinstance(document, dict):
         fix = "write a map with name: and services:"
         return Reading(file, None, (Problem(file, "", "not a Compose file", fix),))

@@ -1,0 +1,88 @@
+"""Specs that may be shown: without the values that look like secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+REDACTED = "***"
+_SECRET = re.compile(r"pass|pwd|secret|token|key|credential|private|auth", re.IGNORECASE)
+_OPTION = re.compile(r"--?[\w.-]+")
+_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# Names that everybody may know, though somebody's password may be the same word.
+_NAMES = {"Aliases", "Image", "Name", "Source", "Target", "Type"}
+# What is shorter would be found in too many other words.
+_LEAST = 4
+
+
+def looks_secret(name: str) -> bool:
+    """Whether the name of a variable or option says that its value is nobody's business."""
+    return _SECRET.search(name) is not None
+
+
+def redacted(spec: Any) -> Any:
+    """The spec with *** for each value under a secret name, and wherever that value stands again."""
+    return _without(spec, sorted(set(_secrets(spec)), key=len, reverse=True))
+
+
+def hidden(text: str, secret: str) -> str:
+    """A text that does not show this value."""
+    return text.replace(secret, REDACTED) if secret else text
+
+
+def _secrets(value: Any, name: str = "") -> Iterator[str]:
+    for key, item in _items(value, name):
+        yield from _secrets(item, key)
+    if isinstance(value, str):
+        variable, _, text = _assignment(value, name)
+        if (config := _config(variable, text)) is not None:
+            yield from _secrets(config)
+        elif text and looks_secret(variable):
+            yield text
+        yield from _IN_ADDRESS.findall(value)
+
+
+def _items(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """What stands inside, each with the name that it stands under: of a list, the option before it."""
+    if isinstance(value, dict):
+        yield from ((str(key), item) for key, item in value.items())
+    elif isinstance(value, list):
+        for before, item in zip([None, *value], value, strict=False):
+            yield (before if isinstance(before, str) and _OPTION.fullmatch(before) else name), item
+
+
+def _assignment(text: str, name: str) -> tuple[str, str, str]:
+    """`NAME=value` or `--option=value` as its parts; else the whole text under its own name."""
+    variable, equals, value = text.partition("=")
+    return (variable, equals, value) if equals and not re.search(r"\s", variable) else (name, "", text)
+
+
+def _config(variable: str, text: str) -> Any:
+    """An agent's own settings, which its environment holds as JSON."""
+    try:
+        return json.loads(text) if variable == "AGENT_CONFIG" else None
+    except ValueError:
+        return None
+
+
+def _without(value: Any, secrets: list[str], name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, secrets, str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without(item, secrets, key) for key, item in _items(value, name)]
+    return _masked(value, secrets, name) if isinstance(value, str) and name not in _NAMES else value
+
+
+def _masked(whole: str, secrets: list[str], name: str) -> str:
+    variable, equals, text = _assignment(whole, name)
+    if (config := _config(variable, text)) is not None:
+        masked = json.dumps(_without(config, secrets), sort_keys=True, separators=(",", ":"))
+        return f"{variable}={masked}"
+    if text and looks_secret(variable):
+        return f"{variable}={REDACTED}" if equals else REDACTED
+    for secret in secrets:
+        if len(secret) >= _LEAST:
+            whole = hidden(whole, secret)
+    return _IN_ADDRESS.sub(REDACTED, whole)
