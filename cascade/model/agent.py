@@ -6,15 +6,19 @@ import json
 import re
 from collections.abc import Iterator
 from math import isfinite
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from cascade.model.compose import Attachments, Environment, HealthCheck, Mount, untemplated
+from cascade.model.names import fits
 from cascade.model.quantities import Cpus, MemoryBytes, Whole
 from cascade.model.strict import Strict, path_of
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
+
+
+_check_name = fits(r"[A-Za-z][A-Za-z0-9_-]*", "is no name of an agent", "ServiceRegistry")
 
 
 def kebab_case(name: str) -> str:
@@ -25,7 +29,7 @@ def kebab_case(name: str) -> str:
 class Agent(Strict):
     """A workload's own settings; all else it inherits from its group's service."""
 
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    name: Annotated[str, AfterValidator(_check_name)]
     port: Whole = Field(ge=1, le=65535)
     health_port: Whole = Field(ge=1, le=65535)
     startup_order: Whole | None = None
@@ -48,14 +52,14 @@ class Agent(Strict):
     @classmethod
     def _own_port(cls, health_port: int, info: Any) -> int:
         if info.data.get("port") == health_port:
-            raise ValueError(f"health_port {health_port} is also the agent's port")
+            raise ValueError(f"health_port {health_port} is also the agent's port: write another one")
         return health_port
 
     @field_validator("config")
     @classmethod
     def _can_be_passed_on(cls, config: dict[str, Any]) -> dict[str, Any]:
         if faults := list(_not_json(config)):
-            raise ValueError("; ".join(faults))
+            raise ValueError(f"{', '.join(faults)}: write it in quotes")
         untemplated(_json(config))
         return config
 
@@ -89,4 +93,4 @@ def _not_json(value: object, *location: int | str) -> Iterator[str]:
     elif not isinstance(value, str | int | float | None) or (
         isinstance(value, float) and not isfinite(value)
     ):
-        yield f"{path_of(location)} is {value}, which JSON cannot say: write it in quotes"
+        yield f"{path_of(location)} is {value}, which JSON cannot say"

@@ -23,7 +23,7 @@ def _engine_name(name: str) -> str:
     if bare == "ALL":
         return bare
     if bare not in _KNOWN:
-        raise ValueError(f"{name!r} is no Linux capability")
+        raise ValueError(f"{name!r} is no Linux capability: write one like NET_ADMIN, or ALL")
     return f"CAP_{bare}"
 
 

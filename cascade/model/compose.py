@@ -10,10 +10,21 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from cascade.model.log_driver import log_fault
+from cascade.model.names import Alias
+from cascade.model.process import OwnSysctl, check_variable
 from cascade.model.quantities import Cpus, MemoryBytes, Seconds, Whole
 from cascade.model.strict import Strict, twice
+from cascade.model.wording import shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -36,14 +47,15 @@ def _mapping(value: object) -> object:
 def _of_pairs(pairs: list[tuple[str, str, str]]) -> dict[str, str]:
     _refuse_bare([key for key, equals, _ in pairs if not equals])
     if repeated := twice(key for key, _, _ in pairs):
-        raise ValueError(f"{', '.join(repeated)} stands twice")
+        raise ValueError(f"{', '.join(repeated)} stands twice: remove one of the two")
     return {key: text for key, _, text in pairs}
 
 
 def _refuse_bare(keys: list[str]) -> None:
     if keys:
         raise ValueError(
-            f"no value for {', '.join(keys)}: the deploying machine's environment is not passed on"
+            f"no value for {', '.join(keys)}: the deploying machine's environment is not passed on:"
+            f" write {keys[0]}=…"
         )
 
 
@@ -64,19 +76,21 @@ def _listed(value: object) -> object:
 def untemplated(text: str) -> str:
     """Swarm expands templates in environments, mounts and host names."""
     if "{{" in text:
-        raise ValueError("Swarm would expand {{ as a template of its own, so the container would not get it")
+        raise ValueError(
+            "Swarm would expand {{ as a template of its own, so the container would not get it: remove it"
+        )
     return text
 
 
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError(f"{path!r} is no absolute path")
+        raise ValueError(f"{path!r} is no absolute path: write one like /data")
     return path
 
 
 def _mount_point(path: str) -> str:
     if not path.strip("/"):
-        raise ValueError("nothing can be mounted on / itself")
+        raise ValueError("nothing can be mounted on / itself: write one like /data")
     return path
 
 
@@ -91,10 +105,11 @@ Text = Annotated[str, BeforeValidator(_string)]
 TextMap = Annotated[dict[Annotated[str, Field(min_length=1)], Text], BeforeValidator(_mapping)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
+Sysctls = Annotated[dict[OwnSysctl, Text], BeforeValidator(_mapping)]
 Labels = Annotated[TextMap, BeforeValidator(_with_bare_names)]
 Untemplated = Annotated[Text, AfterValidator(untemplated)]
 Environment = Annotated[
-    dict[Annotated[str, Field(pattern=r"^[^=]+$")], Untemplated], BeforeValidator(_mapping)
+    dict[Annotated[str, AfterValidator(check_variable)], Untemplated], BeforeValidator(_mapping)
 ]
 Pids = Annotated[Whole, Field(ge=-1)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
@@ -132,7 +147,10 @@ class HealthCheck(Strict):
         kind, *words = test or ("",)
         fits = {"CMD": bool(words), "CMD-SHELL": len(words) == 1, "NONE": not words}
         if not fits.get(kind) or "" in words[:1]:
-            raise ValueError("a test is CMD and a command, CMD-SHELL and one line, or only NONE")
+            raise ValueError(
+                "a test is CMD and a command, CMD-SHELL and one line, or only NONE:"
+                " write one like [CMD, curl, -f, http://localhost:8200/health]"
+            )
         return test
 
     @property
@@ -213,7 +231,9 @@ class Mount(Strict):
         if mode not in ("", "ro", "rw"):
             raise ValueError(f"{value!r}: only ro and rw are honoured behind the target: take {mode} out")
         if not target.startswith("/"):
-            raise ValueError(f"{value!r} is not `volume:/target` or `/source:/target`, with `:ro` if need be")
+            raise ValueError(
+                f"{value!r} is not `volume:/target` or `/source:/target`: write one like data:/data:ro"
+            )
         kind = "bind" if source.startswith("/") else "volume"
         return {"type": kind, "source": source, "target": target, "read_only": mode == "ro"}
 
@@ -228,7 +248,9 @@ class Mount(Strict):
         elif self.type == "bind":
             _absolute(self.source)
         elif _NAME.fullmatch(self.source) is None:
-            raise ValueError(f"{self.source!r} is no name of a volume; a folder of the host starts with /")
+            raise ValueError(
+                f"{self.source!r} is no name of a volume: write one like data, or /srv for a folder"
+            )
         return self
 
 
@@ -243,11 +265,11 @@ class Tmpfs(Strict):
     @classmethod
     def _short_syntax(cls, value: object) -> object:
         if not isinstance(value, str):
-            raise ValueError("write it like /run or /run:size=64M,mode=1770")
+            raise ValueError(f"{shown(value)} is no text: write one like /run or /run:size=64M,mode=1770")
         target, colon, options = value.partition(":")
         pairs = [("target", "", target), *(option.partition("=") for option in options.split(",") if colon)]
         if repeated := twice(name for name, _, _ in pairs):
-            raise ValueError(f"{', '.join(repeated)} stands twice")
+            raise ValueError(f"{', '.join(repeated)} stands twice: remove one of the two")
         return {name: text for name, _, text in pairs}
 
 
@@ -270,18 +292,24 @@ class Port(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_syntax(cls, value: object) -> object:
-        if isinstance(value, int | float):
-            raise ValueError(
-                "a bare number, by which Compose publishes on any free port, or a pair without quotes, which"
-                ' YAML reads as one number: write it like "8080:80"'
-            )
-        if not isinstance(value, str):
+        if isinstance(value, Mapping):
             return value
-        ports, _, protocol = value.partition("/")
+        ports, _, protocol = str(value).partition("/")
         published, _, target = ports.partition(":")
-        if not (published.isdigit() and target.isdigit()):
-            raise ValueError(f"{value!r} is not `published:target`; ranges and addresses are not honoured")
+        if not (published.isdecimal() and target.isdecimal()):
+            raise ValueError(f"{value!r} {_port_fault(ports)}")
         return {"published": int(published), "target": int(target), "protocol": protocol or "tcp"}
+
+
+def _port_fault(ports: str) -> str:
+    *address, last = ports.split(":")
+    if "-" in ports and re.fullmatch(r"[\d:-]+", ports):
+        return "is a range: write one line for each port, like '8080:80'"
+    if not address and last.isdecimal():
+        return f"says no port to publish it on, and Compose would take any: write it like '8080:{last}'"
+    if len(address) > 1 and last.isdecimal():
+        return f"names an address, and a port is published on all of a host: write '{address[-1]}:{last}'"
+    return "is not `published:target`: write it like '8080:80'"
 
 
 class Device(Strict):
@@ -300,7 +328,7 @@ class Device(Strict):
             return value
         parts = value.split(":")
         if len(parts) > 3:
-            raise ValueError(f"{value!r} is not `/dev/host[:/dev/container[:rwm]]`")
+            raise ValueError(f"{value!r} is no device: write one like /dev/snd:/dev/snd:rw")
         return {"target": parts[0], **dict(zip(("source", "target", "permissions"), parts, strict=False))}
 
     @field_validator("permissions")
@@ -314,14 +342,14 @@ class Device(Strict):
 class Attachment(Strict):
     """How a service joins a network."""
 
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Alias, ...] = ()
 
 
 def _attachments(value: object) -> object:
     """Compose writes networks as a list of names or as a map."""
     if isinstance(value, list):
         if odd := [name for name in value if not isinstance(name, str)]:
-            raise ValueError(f"{odd[0]!r} is no name of a network")
+            raise ValueError(f"{odd[0]!r} is no name of a network: write one like cascade-internal")
         return {name: {} for name in value}
     if isinstance(value, Mapping):
         return {name: {} if attachment is None else attachment for name, attachment in value.items()}
@@ -346,7 +374,7 @@ def _dependencies(value: object) -> object:
     if odd := [name for name in value if not isinstance(name, str)]:
         raise ValueError(f"{odd[0]!r} is no name of a service: write one like db")
     if repeated := twice(value):
-        raise ValueError(f"{', '.join(repeated)} stands twice")
+        raise ValueError(f"{', '.join(repeated)} stands twice: remove one of the two")
     return {name: {} for name in value}
 
 
@@ -370,9 +398,9 @@ def _extra_host(entry: str) -> str:
     try:
         ip_address(address)
     except ValueError:
-        raise ValueError(f"{entry!r} is not `name:address` with an IP address") from None
+        raise ValueError(f"{entry!r} is not `name:address`: write one like printer:192.0.2.9") from None
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{entry!r} does not begin with a host name")
+        raise ValueError(f"{entry!r} does not begin with a host name: write one like printer:192.0.2.9")
     return f"{name}:{address}"
 
 
@@ -380,10 +408,18 @@ ExtraHosts = Annotated[tuple[Annotated[str, AfterValidator(_extra_host)], ...], 
 
 
 class Ulimit(Strict):
-    """A resource limit of the process; one number sets both."""
+    """A resource limit of the process; one number sets both, and -1 is any number."""
 
-    soft: Whole
-    hard: Whole
+    soft: Annotated[Whole, Field(ge=-1)]
+    hard: Annotated[Whole, Field(ge=-1)]
+
+    @field_validator("hard")
+    @classmethod
+    def _above_the_soft_one(cls, hard: int, info: ValidationInfo) -> int:
+        soft = info.data.get("soft", 0)
+        if hard != -1 and not 0 <= soft <= hard:
+            raise ValueError(f"{hard} is below the soft limit, {soft}: write {soft} or more")
+        return hard
 
     @model_validator(mode="before")
     @classmethod
@@ -465,5 +501,21 @@ class Deploy(Strict):
 
 
 class Logging(Strict):
+    """Where the container's output goes; the engine checks neither before it starts one."""
+
     driver: str = "json-file"
     options: TextMap = {}
+
+    @field_validator("driver")
+    @classmethod
+    def _known(cls, driver: str) -> str:
+        if fault := log_fault(driver, {}):
+            raise ValueError(": ".join(fault))
+        return driver
+
+    @field_validator("options")
+    @classmethod
+    def _fit_the_driver(cls, options: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if "driver" in info.data and (fault := log_fault(info.data["driver"], options)):
+            raise ValueError(": ".join(fault))
+        return options

@@ -67,9 +67,9 @@ def context_paths(context: Path, dockerfile: str, without: Path | None = None) -
     `without` is a folder that is never part of it: where builds are kept. Raises ValueError.
     """
     if not context.is_dir():
-        raise ValueError(f"there is no folder {context} to build from")
+        raise ValueError(f"there is no folder {context} to build from: write the path of one")
     if not (context / dockerfile).is_file():
-        raise ValueError(f"there is no {dockerfile} in {context}")
+        raise ValueError(f"there is no {dockerfile} in {context}: put one there, or name another")
     ignored = context / IGNORE_FILE
     try:
         rules = rules_of(ignored.read_text(encoding="utf-8")) if ignored.is_file() else ()

@@ -179,7 +179,7 @@ def _option_problems(fleet: Fleet) -> Iterator[Problem]:
     for option, names in asked.items():
         for name in filter(None, names):
             if name not in fleet.groups:
-                fix = f"give one of {', '.join(enabled)}"
+                fix = f"the groups are {', '.join(enabled)}"
                 yield Problem("options", option, f"there is no group {name}", fix)
             elif name not in enabled:
                 fix = f"take x-enabled: false out of {fleet.groups[name].file}"

@@ -228,7 +228,9 @@ def _saved(archive: Path) -> tuple[str, list[str]]:
             images = json.load(member) if member else []
         found = [(Path(image["Config"]).name, list(image.get("RepoTags") or ())) for image in images]
     except FileNotFoundError:
-        raise ValueError(f"there is no archive {archive}: make it with `docker save -o {archive} IMAGE`") from None
+        raise ValueError(
+            f"there is no archive {archive}: make it with `docker save -o {archive} IMAGE`"
+        ) from None
     except _UNREADABLE as error:
         raise ValueError(f"{archive} is no `docker save` archive, {error}: make it anew") from None
     if len(found) != 1:

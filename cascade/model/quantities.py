@@ -12,6 +12,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from cascade.model.wording import shown
+
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
@@ -28,7 +30,7 @@ def parse_bytes(value: object) -> int:
         return value
     match = _BYTES.fullmatch(str(value).strip())
     if match is None:
-        raise ValueError(f"{value!r} is no amount of memory: write it like 512M or 2G")
+        raise ValueError(f"{shown(value)} is no amount of memory: write it like 512M or 2G")
     return int(Decimal(match[1]) * _UNIT_BYTES[match[2].lower()])
 
 
@@ -38,7 +40,7 @@ def parse_seconds(value: object) -> float:
         return value
     match = _DURATION.fullmatch(str(value).strip())
     if match is None or not any(match.groups()):
-        raise ValueError(f"{value!r} is no duration: write it like 10s, 1m30s or 500ms")
+        raise ValueError(f"{shown(value)} is no duration: write it like 10s, 1m30s or 500ms")
     parts = zip(match.groups(), _SECONDS_PER_UNIT, strict=True)
     return float(sum(Decimal(amount) * seconds for amount, seconds in parts if amount))
 
@@ -46,14 +48,14 @@ def parse_seconds(value: object) -> float:
 def parse_cpus(value: object) -> Decimal:
     """`'0.5'` or 2, as a number of CPUs."""
     if _CPUS.fullmatch(str(value)) is None or Decimal(str(value)) < _LEAST_CPUS:
-        raise ValueError(f"{value!r} is no number of CPUs: write it like '0.5', and at least 0.001")
+        raise ValueError(f"{shown(value)} is no number of CPUs: write it like '0.5', and at least 0.001")
     return Decimal(str(value))
 
 
 def _no_bool(value: object) -> object:
     """YAML's true would pass for a 1."""
     if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is no number")
+        raise ValueError(f"{str(value).lower()} is no number: write one like 3")
     return value
 
 

@@ -51,5 +51,5 @@ def repository_of(name: str) -> str:
     """An image's name without what says which version of it; raises ValueError for what is no name."""
     match = _REFERENCE.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name!r} is no name of an image")
+        raise ValueError(f"{name!r} is no name of an image: write one like cascade/core")
     return "/".join(filter(None, (match["registry"], match["repository"])))

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from cascade.model.agent import Agent, kebab_case
 from cascade.model.capability import Capability
@@ -26,17 +26,23 @@ from cascade.model.compose import (
     Port,
     Restart,
     RestartPolicy,
+    Sysctls,
     Text,
-    TextMap,
     Texts,
     Tmpfs,
     Tmpfses,
     Ulimit,
     Untemplated,
 )
+from cascade.model.names import fits
 from cascade.model.order import agent_order, waves
+from cascade.model.process import HostName, ImageName, StopSignal, UlimitName, User, WorkingDir
 from cascade.model.quantities import MemoryBytes, Seconds, Whole
 from cascade.model.strict import Problem, Strict, twice
+from cascade.model.wording import shown
+
+_check_volume = fits(r"[A-Za-z0-9][A-Za-z0-9_.-]+", "is no name of a volume", "data")
+_check_group = fits(r"[a-z0-9][a-z0-9_-]*", "is no name of a group", "cascade-core")
 
 
 class Scale(Strict):
@@ -50,7 +56,12 @@ def _words(value: object) -> object:
     """A line is split as a shell would; nothing at all means the image's own."""
     if value is None:
         return ()
-    words = tuple(shlex.split(value)) if isinstance(value, str) else value
+    try:
+        words = tuple(shlex.split(value)) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(
+            f"{shown(value)} is no line of a shell: write the closing quotation mark, or a list of words"
+        ) from None
     if words in ((), []):
         raise ValueError(
             "it is empty, by which Compose takes away the image's own, and the engine does not: remove it"
@@ -67,7 +78,7 @@ class Service(Strict):
     `attach` and `expose` have no effect, as in a Compose that runs in the background.
     """
 
-    image: str
+    image: ImageName
     attach: bool = True
     depends_on: Dependencies = {}
     dns: Addresses = ()
@@ -89,18 +100,18 @@ class Service(Strict):
     deploy: Deploy = Deploy()
     init: bool = True
     stop_grace_period: Seconds = 10
-    stop_signal: str = "SIGTERM"
-    user: Text = ""
-    working_dir: str = ""
-    hostname: Untemplated = ""
+    stop_signal: StopSignal = "SIGTERM"
+    user: Annotated[Text, User] = ""
+    working_dir: WorkingDir = ""
+    hostname: Annotated[Untemplated, HostName] = ""
     read_only: bool = False
     tmpfs: Tmpfses = ()
     cap_add: tuple[Capability, ...] = ()
     cap_drop: tuple[Capability, ...] = ()
     devices: tuple[Device, ...] = ()
     shm_size: MemoryBytes | None = None
-    ulimits: dict[str, Ulimit] = {}
-    sysctls: TextMap = {}
+    ulimits: dict[UlimitName, Ulimit] = {}
+    sysctls: Sysctls = {}
     labels: Labels = {}
     logging: Logging | None = None
     extra_hosts: ExtraHosts = ()
@@ -112,7 +123,8 @@ class Service(Strict):
     def _scale_fits(self) -> Service:
         if self.scale and not self.scale.min <= self.deploy.replicas <= self.scale.max:
             raise ValueError(
-                f"deploy.replicas {self.deploy.replicas} is outside x-scale {self.scale.min}-{self.scale.max}"
+                f"deploy.replicas {self.deploy.replicas} is outside x-scale"
+                f" {self.scale.min}-{self.scale.max}: write a number inside it"
             )
         return self
 
@@ -144,7 +156,7 @@ class ExternalNetwork(Strict):
 
 class NamedVolume(Strict):
     driver: Literal["local"] = "local"
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$")
+    name: Annotated[str, AfterValidator(_check_volume)] | None = None
 
 
 class GroupFile(Strict):
@@ -155,7 +167,7 @@ class GroupFile(Strict):
 
     version: Text = ""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: Annotated[str, AfterValidator(_check_group)]
     services: dict[str, Service]
     networks: dict[str, ExternalNetwork] = {}
     volumes: dict[str, NamedVolume | None] = {}
@@ -190,24 +202,32 @@ class GroupFile(Strict):
     def problems(self) -> Iterator[Problem]:
         """What does not fit together inside the file."""
         if not self.services:
-            yield self._problem("services", "there is no service")
+            yield self._problem("services", "there is no service", "add one, like web: {image: cascade/web}")
         for name, service in self.services.items():
             yield from self._agent_problems(f"services.{name}", name, service)
             yield from self._mount_problems(f"services.{name}", service)
             yield from self._said_twice(f"services.{name}", service)
             for missing in sorted(service.depends_on.keys() - self.services.keys()):
-                yield self._problem(f"services.{name}.depends_on", f"the file has no service {missing}")
+                yield self._missing(
+                    f"services.{name}.depends_on", "file has no service", missing, self.services
+                )
         yield from self._cycle()
         for network in twice(self.network_names().values()):
-            yield self._problem("networks", f"more than one key stands for the network {network}")
+            yield self._problem(
+                "networks", f"more than one key stands for the network {network}", "remove one"
+            )
         for path, part in self._parts():
             yield from self._undeclared(path, part)
         names = [agent.name for service in self.services.values() for agent in service.agents]
         for same in _clashes(names or list(self.services)):
-            yield self._problem("services", f"{', '.join(same)} would have the same name")
+            yield self._problem("services", f"{', '.join(same)} would have the same name", "rename one")
 
-    def _problem(self, path: str, reason: str, fix: str = "") -> Problem:
+    def _problem(self, path: str, reason: str, fix: str) -> Problem:
         return Problem(self.file, path, reason, fix)
+
+    def _missing(self, path: str, what: str, name: str, known: Iterable[str]) -> Problem:
+        fix = f"write one of {', '.join(known)}, or remove it"
+        return self._problem(path, f"the {what} {name}", fix)
 
     def _parts(self) -> Iterator[tuple[str, Service | Agent]]:
         for name, service in self.services.items():
@@ -227,18 +247,22 @@ class GroupFile(Strict):
 
     def _agent_problems(self, path: str, name: str, service: Service) -> Iterator[Problem]:
         if service.agents and len(self.services) > 1:
-            yield self._problem(path, "a service with x-agents must be the only one of its file")
+            fix = "move it to a file of its own"
+            yield self._problem(path, "a service with x-agents must be the only one of its file", fix)
         elif service.agents and name != self.name:
-            yield self._problem(path, f"a service with x-agents must have the name of its group, {self.name}")
+            reason = f"a service with x-agents must have the name of its group, {self.name}"
+            yield self._problem(path, reason, f"write {self.name}:")
         known = {agent.name for agent in service.agents}
         for number, agent in enumerate(service.agents):
             for missing in sorted(set(agent.depends_on) - known):
                 where = f"{path}.x-agents[{number}].depends_on"
-                yield self._problem(where, f"the group has no agent {missing}")
+                yield self._missing(where, "group has no agent", missing, known)
         try:
             waves(agent_order(service.agents))
         except ValueError as error:
-            yield self._problem(f"{path}.x-agents", str(error))
+            yield self._problem(
+                f"{path}.x-agents", str(error), "remove one depends_on or startup_order of it"
+            )
 
     def _mount_problems(self, path: str, service: Service) -> Iterator[Problem]:
         shared = _targets((*service.volumes, *service.tmpfs))
@@ -247,7 +271,9 @@ class GroupFile(Strict):
             parts[f"{path}.x-agents[{number}]"] = [*set(shared), *_targets(agent.volumes)]
         for where, targets in parts.items():
             for target in twice(targets):
-                yield self._problem(f"{where}.volumes", f"more than one thing is mounted on {target}")
+                yield self._problem(
+                    f"{where}.volumes", f"more than one thing is mounted on {target}", "remove one"
+                )
 
     def _said_twice(self, path: str, service: Service) -> Iterator[Problem]:
         """Two places for one thing, or two things that exclude each other."""
@@ -273,10 +299,12 @@ class GroupFile(Strict):
 
     def _undeclared(self, path: str, part: Service | Agent) -> Iterator[Problem]:
         for name in sorted(part.networks.keys() - self.networks.keys()):
-            yield self._problem(f"{path}.networks", f"{name} is not declared under networks:")
+            fix = f"add {name}: {{external: true}} there"
+            yield self._problem(f"{path}.networks", f"{name} is not declared under networks:", fix)
         volumes = {mount.source for mount in part.volumes if mount.type == "volume"}
         for name in sorted(volumes - self.volumes.keys()):
-            yield self._problem(f"{path}.volumes", f"{name} is not declared under volumes:")
+            fix = f"add {name}: {{}} there"
+            yield self._problem(f"{path}.volumes", f"{name} is not declared under volumes:", fix)
 
 
 def _targets(mounts: Iterable[Mount | Tmpfs]) -> list[str]:

@@ -32,6 +32,7 @@ def test_a_host_port_answers_on_the_hosts_that_may_run_its_agent(
     own: dict[str, Any], alpha: Alpha, home_fleet: Fleet
 ) -> None:
     service = {
+        "networks": ["cascade-external"],
         "ports": [{"target": 1000, "published": 80, "mode": "host", "protocol": "udp"}],
         "deploy": {"placement": {"constraints": ["node.labels.system == mainpc"]}},
     }

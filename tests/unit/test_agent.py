@@ -127,7 +127,7 @@ def test_settings_that_the_agent_would_not_get_as_written_are_refused(config: An
 
 
 def test_everything_that_json_cannot_say_is_named() -> None:
-    with pytest.raises(ValidationError, match=r"a is nan, .*; the key 2 is no text"):
+    with pytest.raises(ValidationError, match=r"a is nan, .*, the key 2 is no text: write it in quotes"):
         agent(config={"a": float("nan"), "b": {2: 2}})
 
 

@@ -169,7 +169,7 @@ def test_a_share_that_the_engine_would_refuse_is_an_error(
         assert _workloads(written)
     else:
         with pytest.raises(
-            ValueError, match=rf"^the budget leaves {poor} less than 0\.001 CPUs or 6M of memory$"
+            ValueError, match=rf"^the budget leaves {poor} less than 0\.001 CPUs or 6M of memory: write more$"
         ):
             _workloads(written)
 

@@ -220,9 +220,9 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
             [("services.a.environment", "A stands twice"), ("services.a.labels['']", "it is empty")],
         ),
         ("name: alpha\n", [("services", "is missing")]),
-        ("name: Alpha\nservices: {a: {image: i}}\n", [("name", "does not fit")]),
-        ("name: '; touch x'\nservices: {a: {image: i}}\n", [("name", "does not fit")]),
-        ("name: -alpha\nservices: {a: {image: i}}\n", [("name", "does not fit")]),
+        ("name: Alpha\nservices: {a: {image: i}}\n", [("name", "is no name of a group")]),
+        ("name: '; touch x'\nservices: {a: {image: i}}\n", [("name", "is no name of a group")]),
+        ("name: -alpha\nservices: {a: {image: i}}\n", [("name", "is no name of a group")]),
         ("name: alpha\nservices: [a]\n", [("services", "a list is no map")]),
         (
             "name: alpha\nservices: {alpha: }\n",

@@ -343,12 +343,14 @@ def test_an_endpoint_is_dnsrr_unless_a_port_can_be_published(
 
 
 def test_a_port_of_the_host_needs_neither_ipvs_nor_a_virtual_ip(spec: Callable[..., Any]) -> None:
-    port = "{target: 1000, published: 80, mode: host}"
+    port, outside = "{target: 1000, published: 80, mode: host}", "networks: [cascade-external]"
     for absent in ([], ["ipvs"]):
-        endpoint = spec(f"{{ports: [{port}]}}", absent=absent)["EndpointSpec"]
+        endpoint = spec(f"{{{outside}, ports: [{port}]}}", absent=absent)["EndpointSpec"]
         assert (endpoint["Mode"], [port["PublishMode"] for port in endpoint["Ports"]]) == ("dnsrr", ["host"])
-    assert spec(f"{{ports: [{port}, '81:1000']}}")["EndpointSpec"]["Mode"] == "vip"
-    assert spec(f"{{ports: [{port}, '81:1000']}}", absent=["ipvs"])["EndpointSpec"]["Mode"] == "dnsrr"
+    assert spec(f"{{{outside}, ports: [{port}, '81:1000']}}")["EndpointSpec"]["Mode"] == "vip"
+    assert (
+        spec(f"{{{outside}, ports: [{port}, '81:1000']}}", absent=["ipvs"])["EndpointSpec"]["Mode"] == "dnsrr"
+    )
 
 
 def test_a_port_belongs_to_the_agent_that_listens_on_it(alpha: Alpha) -> None:
@@ -533,7 +535,9 @@ def test_what_the_service_says_reaches_its_containers(alpha: Alpha) -> None:
     assert {key: template["ContainerSpec"][key] for key in expected} == expected
     assert template["LogDriver"] == {"Name": "local", "Options": {"max-size": "1m"}}
 
-    (fox,), fleet = alpha(json.dumps(said | {"shm_size": "1G", "ports": ["80:1000/udp"]}))
+    (fox,), fleet = alpha(
+        json.dumps(said | {"shm_size": "1G", "ports": ["80:1000/udp"], "networks": ["cascade-external"]})
+    )
     body = container_body(fox, fleet)
     expected = {
         "Entrypoint": ["/entry"],
