@@ -23,6 +23,7 @@ from cascade.commands.arguments import (
     limit_option,
     stand_ins_option,
 )
+from cascade.image_report import exit_code, image_lines, megabytes
 from cascade.model.image import PINS, BuildImage
 from operations.build import BuildFailed, build, is_built
 from operations.pins import Resolved, record, resolve
@@ -30,8 +31,6 @@ from operations.run import WorkFailed
 from operations.session import connected, load, session
 from operations.swarm.overview import overview
 from operations.swarm.prune import Leftover, leftovers, prune
-
-Document = dict[str, Any]
 
 
 class Failed(click.ClickException):
@@ -133,31 +132,9 @@ def list_command(inventory: Path, limit: Iterable[str], as_json: bool) -> None:
         click.echo(json.dumps(document))
     else:
         for image in document["images"]:
-            for line in _image_lines(image):
+            for line in image_lines(image):
                 click.echo(line)
-    raise SystemExit(_code(document["images"]))
-
-
-def _image_lines(image: Document) -> Iterator[str]:
-    size = f", {_mb(image['bytes'])}" if image["bytes"] is not None else ""
-    yield f"{image['name']}: {image['source']} {image['from']}{size}"
-    yield f"  {image['problem'] or image['pinned'] or 'no group file names it'}"
-    if image["hosts"] and image["pinned"]:
-        words = {True: "there", False: "missing", None: "unknown"}
-        yield f"  {', '.join(f'{host}: {words[there]}' for host, there in image['hosts'].items())}"
-    if image["moved"]:
-        yield f"  moved: now {image['moved']}; `cascade images pin INVENTORY --update` takes it"
-    if image["unknown"]:
-        yield f"  whether it moved is unknown: {image['unknown']}"
-
-
-def _code(images: Iterable[Document]) -> int:
-    images = list(images)
-    if any(image["unknown"] or None in image["hosts"].values() for image in images):
-        return ERROR
-    if any(image["moved"] or image["problem"] or False in image["hosts"].values() for image in images):
-        return ATTENTION
-    return 0
+    raise SystemExit(exit_code(document["images"]))
 
 
 @command.command("prune")
@@ -200,16 +177,12 @@ def _prune_lines(found: list[Leftover]) -> Iterator[str]:
     for item in found:
         what = "an interrupted delivery of " if item.part else ""
         named = ", ".join(name for name in item.names if name != item.image)
-        yield f"{item.host}: {what}{item.image}{f' ({named})' if named else ''}, {_mb(item.bytes)}"
+        yield f"{item.host}: {what}{item.image}{f' ({named})' if named else ''}, {megabytes(item.bytes)}"
         if item.stays:
             yield f"  stays: {item.stays}"
     going = [item for item in found if not item.stays]
-    yield f"{len(going)} to remove, {_mb(sum(item.bytes for item in going))} in all"
+    yield f"{len(going)} to remove, {megabytes(sum(item.bytes for item in going))} in all"
 
 
 def _asked() -> bool:
     return sys.stdin.isatty() and click.confirm("Remove them?")
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"

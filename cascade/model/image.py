@@ -193,7 +193,9 @@ def read_pins() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ValueError(f"{PINS} cannot be read, {error}: run `cascade images pin INVENTORY`") from None
+        raise ValueError(
+            f"{PINS} cannot be read, {error}: mend or remove it, and run `cascade images pin INVENTORY`"
+        ) from None
     if not isinstance(pins, dict) or not all(
         isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in pins.values()
     ):

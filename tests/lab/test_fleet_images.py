@@ -333,7 +333,7 @@ def test_a_context_is_built_delivered_and_runs(variant: Checkout) -> None:
 
     unbuilt = variant.deploy()
     assert unbuilt.code == 64
-    assert "greeter was never built here: run `cascade images build INVENTORY`" in unbuilt.err
+    assert "greeter was never built here; run `cascade images build INVENTORY`" in unbuilt.err
     variant.run("cascade", "images", "build", "inventories/lab.py", "cascade/auxiliary").ok()
     variant.deploy().ok()
     agents = {id_: item for id_, item in steady().items() if item["group"] == "cascade-auxiliary"}
@@ -345,7 +345,7 @@ def test_a_context_is_built_delivered_and_runs(variant: Checkout) -> None:
     (context / "greeting").write_text("good evening\n")
     changed = variant.deploy()
     assert changed.code == 64
-    assert "greeter changed since it was built: run `cascade images build INVENTORY`" in changed.err
+    assert "greeter changed since it was built; run `cascade images build INVENTORY`" in changed.err
 
 
 @pytest.mark.usefixtures("base")
