@@ -24,7 +24,7 @@ def image_lines(image: Document) -> Iterator[str]:
         yield f"  whether it moved is unknown: {image['unknown']}"
 
 
-def exit_code(images: Iterable[Document]) -> int:
+def code_of(images: Iterable[Document]) -> int:
     """Unknown counts as an error; what moved or is missing wants attention."""
     images = list(images)
     if any(image["unknown"] or None in image["hosts"].values() for image in images):

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 import docker.errors
 import requests
+from paramiko import SSHException
 
 from cascade.commands.arguments import (
     ATTENTION,
@@ -23,11 +23,11 @@ from cascade.commands.arguments import (
     limit_option,
     stand_ins_option,
 )
-from cascade.image_report import exit_code, image_lines, megabytes
+from cascade.image_report import code_of, image_lines, megabytes
 from cascade.model.image import PINS, BuildImage
 from operations.build import BuildFailed, build, is_built
 from operations.pins import Resolved, record, resolve
-from operations.run import WorkFailed
+from operations.run import UNREACHABLE, WorkFailed
 from operations.session import connected, load, session
 from operations.swarm.overview import overview
 from operations.swarm.prune import Leftover, leftovers, prune
@@ -37,6 +37,12 @@ class Failed(click.ClickException):
     """A host's fault or a registry's, in one line."""
 
     exit_code = ERROR
+
+
+class Lost(click.ClickException):
+    """A host that hung up."""
+
+    exit_code = UNREACHABLE
 
 
 class Invalid(click.ClickException):
@@ -134,7 +140,7 @@ def list_command(inventory: Path, limit: Iterable[str], as_json: bool) -> None:
         for image in document["images"]:
             for line in image_lines(image):
                 click.echo(line)
-    raise SystemExit(exit_code(document["images"]))
+    raise SystemExit(code_of(document["images"]))
 
 
 @command.command("prune")
@@ -165,6 +171,8 @@ def prune_command(
                 prune(run, item)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as error:
             raise Failed(str(getattr(error, "explanation", None) or error)) from error
+        except (SSHException, EOFError, OSError) as error:
+            raise Lost(f"the connection was lost: {error}; run it again to go on") from error
     if as_json:
         click.echo(json.dumps({"leftovers": [asdict(item) for item in found], "removed": remove}))
     elif remove:

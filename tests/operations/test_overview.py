@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cascade.image_report import exit_code, image_lines
+from cascade.image_report import code_of, image_lines
 from cascade.model.fleet import Fleet
 from cascade.model.image import ArchiveImage, BuildImage, RegistryImage
 from operations.pins import Resolved
@@ -43,14 +43,14 @@ def test_an_image_is_looked_for_where_its_agents_may_run(listed: Any, image_id: 
     assert images[CORE]["hosts"] == {"mainpc": True}
     assert images[PC2]["hosts"] == {"pc2": False}
     assert (images[CORE]["source"], images[CORE]["pinned"], images[CORE]["bytes"]) == ("archive", image_id, 7)
-    assert exit_code([images[CORE]]) == 0
-    assert exit_code(images.values()) == 2
+    assert code_of([images[CORE]]) == 0
+    assert code_of(images.values()) == 2
 
 
 def test_a_host_that_could_not_be_read_is_unknown(listed: Any, image_id: str) -> None:
     images = listed({"mainpc": None, "pc2": {image_id: 7}})
     assert images[CORE]["hosts"] == {"mainpc": None}
-    assert exit_code(images.values()) == 1
+    assert code_of(images.values()) == 1
 
 
 def test_a_tag_that_moved_says_what_it_means_now(listed: Any, tmp_path: Path) -> None:
@@ -59,12 +59,12 @@ def test_a_tag_that_moved_says_what_it_means_now(listed: Any, tmp_path: Path) ->
     held = {"mainpc": {f"box:5000/core@{OLD}": 5}, "pc2": {}}
     image = listed(held, Resolved(tag.reference, OLD, NEW), auxiliary=tag)[AUXILIARY]
     assert (image["moved"], image["hosts"], image["bytes"]) == (NEW, {"mainpc": True}, 5)
-    assert exit_code([image]) == 2
+    assert code_of([image]) == 2
     assert f"  moved: now {NEW}; `cascade images pin INVENTORY --update` takes it" in image_lines(image)
     same = listed(held, Resolved(tag.reference, OLD, OLD), auxiliary=tag)[AUXILIARY]
-    assert (same["moved"], exit_code([same])) == (None, 0)
+    assert (same["moved"], code_of([same])) == (None, 0)
     deaf = listed(held, Resolved(tag.reference, OLD, None, "no answer"), auxiliary=tag)[AUXILIARY]
-    assert (deaf["unknown"], exit_code([deaf])) == ("no answer", 1)
+    assert (deaf["unknown"], code_of([deaf])) == ("no answer", 1)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_an_image_without_a_pin_says_why_and_counts_as_missing(
     assert (image["source"], image["pinned"]) == (kind, None)
     assert said in image["problem"]
     assert said in "\n".join(image_lines(image))
-    assert exit_code([image]) == 2
+    assert code_of([image]) == 2
