@@ -171,7 +171,7 @@ def _ssh_problems(host: str, values: Values) -> Iterator[Problem]:
             except ValueError as error:
                 yield Problem.saying(SETTINGS, path, str(error))
         elif name == "ssh_key" and not Path(value).expanduser().is_file():
-            fix = "write the path of a private key; `cascade lab up` makes the lab's"
+            fix = "write the path of a private key; `cascade bootstrap` makes one, `cascade lab up` the lab's"
             yield Problem(SETTINGS, path, f"there is no key {value}", fix)
 
 
