@@ -37,26 +37,19 @@ def _string(value: object) -> object:
 
 def _mapping(value: object) -> object:
     """Compose writes maps as `KEY: value` or as a list of `KEY=value`."""
-    if isinstance(value, list):
-        return _of_pairs([str(item).partition("=") for item in value])
-    if isinstance(value, Mapping):
-        _refuse_bare([str(key) for key, text in value.items() if text is None])
-    return value
-
-
-def _of_pairs(pairs: list[tuple[str, str, str]]) -> dict[str, str]:
-    _refuse_bare([key for key, equals, _ in pairs if not equals])
+    if not isinstance(value, list):
+        return value
+    pairs = [str(item).partition("=") for item in value]
     if repeated := twice(key for key, _, _ in pairs):
         raise ValueError(f"{', '.join(repeated)} stands twice: remove one of the two")
-    return {key: text for key, _, text in pairs}
+    return {key: text if equals else None for key, equals, text in pairs}
 
 
-def _refuse_bare(keys: list[str]) -> None:
-    if keys:
-        raise ValueError(
-            f"no value for {', '.join(keys)}: the deploying machine's environment is not passed on:"
-            f" write {keys[0]}=…"
-        )
+def _given(value: object) -> object:
+    """Compose would take what is not given from the environment of the machine that deploys."""
+    if value is None:
+        raise ValueError("no value, and the deploying machine's environment is not passed on: write one")
+    return value
 
 
 def _with_bare_names(value: object) -> object:
@@ -102,14 +95,18 @@ def _address(text: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_string)]
-TextMap = Annotated[dict[Annotated[str, Field(min_length=1)], Text], BeforeValidator(_mapping)]
+Given = BeforeValidator(_given)
+TextMap = Annotated[
+    dict[Annotated[str, Field(min_length=1)], Annotated[Text, Given]], BeforeValidator(_mapping)
+]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(_listed)]
-Sysctls = Annotated[dict[OwnSysctl, Text], BeforeValidator(_mapping)]
+Sysctls = Annotated[dict[OwnSysctl, Annotated[Text, Given]], BeforeValidator(_mapping)]
 Labels = Annotated[TextMap, BeforeValidator(_with_bare_names)]
 Untemplated = Annotated[Text, AfterValidator(untemplated)]
 Environment = Annotated[
-    dict[Annotated[str, AfterValidator(check_variable)], Untemplated], BeforeValidator(_mapping)
+    dict[Annotated[str, AfterValidator(check_variable)], Annotated[Untemplated, Given]],
+    BeforeValidator(_mapping),
 ]
 Pids = Annotated[Whole, Field(ge=-1)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
@@ -205,7 +202,7 @@ class Mount(Strict):
     """A named volume or a bind in short syntax: `source:/target[:ro]`; in long syntax a tmpfs too."""
 
     type: Literal["volume", "bind", "tmpfs"]
-    source: Untemplated = ""
+    source: Untemplated = Field("", validate_default=True)
     target: MountPoint
     read_only: bool = False
     volume: VolumeOptions = VolumeOptions()
@@ -237,20 +234,23 @@ class Mount(Strict):
         kind = "bind" if source.startswith("/") else "volume"
         return {"type": kind, "source": source, "target": target, "read_only": mode == "ro"}
 
+    @field_validator("source")
+    @classmethod
+    def _source_fits(cls, source: str, info: ValidationInfo) -> str:
+        kind = info.data.get("type")
+        if kind == "bind":
+            _absolute(source)
+        if kind == "tmpfs" and source:
+            raise ValueError("a tmpfs has no source: remove it")
+        if kind == "volume" and _NAME.fullmatch(source) is None:
+            raise ValueError(f"{source!r} is no name of a volume: write one like data, or /srv for a folder")
+        return source
+
     @model_validator(mode="after")
-    def _source_fits(self) -> Mount:
+    def _options_fit(self) -> Mount:
         for kind in ("volume", "bind", "tmpfs"):
             if kind in self.model_fields_set and kind != self.type:
-                raise ValueError(f"options of a {kind} stand at a mount of type {self.type}: take {kind} out")
-        if self.type == "tmpfs":
-            if self.source:
-                raise ValueError("a tmpfs has no source: take it out")
-        elif self.type == "bind":
-            _absolute(self.source)
-        elif _NAME.fullmatch(self.source) is None:
-            raise ValueError(
-                f"{self.source!r} is no name of a volume: write one like data, or /srv for a folder"
-            )
+                raise ValueError(f"options of a {kind} stand at a mount of type {self.type}: remove {kind}")
         return self
 
 
@@ -395,6 +395,8 @@ def _extra_hosts(value: object) -> object:
 def _extra_host(entry: str) -> str:
     name, _, address = entry.replace("=", ":", 1).partition(":")
     address = address.removeprefix("[").removesuffix("]")
+    if address == "host-gateway":
+        raise ValueError("host-gateway is another address on each host: write the one that is meant")
     try:
         ip_address(address)
     except ValueError:

@@ -18,7 +18,7 @@ from cascade.model.keys import key_of
 from cascade.model.lines import Leaf, leaves
 from cascade.model.loader import examine_document
 from cascade.model.service import GroupFile
-from cascade.model.strict import Problem, path_of
+from cascade.model.strict import InvalidFiles, Problem, path_of
 from cascade.model.workload import Workload
 from cascade.planning.destinations import NO_EFFECT, destination
 from cascade.planning.redaction import hidden, looks_secret, redacted
@@ -86,11 +86,12 @@ def _document(workload: Workload, fleet: Fleet) -> Document:
 
 
 def explain(path: Path) -> Explanation:
-    """What becomes of each value of a Compose file; raises InvalidFiles if it cannot be read at all."""
+    """What becomes of each value of a Compose file; raises InvalidFiles if it is none."""
     document = read_document(path)
+    if not isinstance(document, dict):
+        raise InvalidFiles(examine_document(document, str(path)).problems)
     found = leaves(read_nodes(path))
-    if isinstance(document, dict):
-        document.setdefault("name", _project_name(path))
+    document.setdefault("name", _project_name(path))
     reading = examine_document(document, str(path))
     problems = list(reading.problems)
     fleet = _fleet(reading.group) if reading.group else None
@@ -176,9 +177,9 @@ def _discreet(problem: Problem, secrets: Iterable[str]) -> Problem:
     return Problem(problem.file, problem.path, reason, fix)
 
 
-def _containers(document: Any) -> set[str]:
+def _containers(document: Document) -> set[str]:
     """The services that become host containers."""
-    services = document.get("services") if isinstance(document, dict) else {}
+    services = document.get("services")
     found = services.items() if isinstance(services, dict) else ()
     return {
         str(name) for name, keys in found if isinstance(keys, dict) and {"devices", "shm_size"} & keys.keys()

@@ -49,6 +49,7 @@ stop_grace_period: 3s
 stop_signal: SIGINT
 user: "1000"
 working_dir: /app
+hostname: den
 read_only: true
 cap_add: [SYS_NICE, CHOWN]
 cap_drop: [NET_RAW, MKNOD]

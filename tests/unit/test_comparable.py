@@ -200,7 +200,7 @@ def inspected(name: str, body: Any, running: bool = True) -> dict[str, Any]:
             "Config": {
                 **IMAGE,
                 **config,
-                "Hostname": identity[:12],
+                "Hostname": config.get("Hostname", identity[:12]),
                 "Env": [*body["Env"], "PATH=/bin"],
                 "Labels": IMAGE["Labels"] | body["Labels"],
             },

@@ -1,5 +1,6 @@
 """The part of the Compose Specification that a group file may use: short and long forms, and refusals."""
 
+import re
 from typing import Any
 
 import pytest
@@ -94,9 +95,15 @@ def test_other_braces_are_no_template(text: str) -> None:
 
 
 def test_every_variable_without_a_value_is_named() -> None:
-    expected = "no value for HOME, USER: the deploying machine's environment is not passed on"
-    with pytest.raises(ValidationError, match=expected):
-        TypeAdapter(TextMap).validate_python(["HOME", "A=1", "USER"])
+    for written in (["HOME", "A=1", "USER"], {"HOME": None, "A": "1", "USER": None}):
+        for model in (TextMap, Environment):
+            with pytest.raises(ValidationError) as refused:
+                TypeAdapter(model).validate_python(written)
+            expected = "no value, and the deploying machine's environment is not passed on"
+            assert [(error["loc"], expected in error["msg"]) for error in refused.value.errors()] == [
+                (("HOME",), True),
+                (("USER",), True),
+            ]
 
 
 def fields(model: Any, written: Any) -> dict[str, Any]:
@@ -438,11 +445,20 @@ def test_a_health_check_that_asks_nothing_is_refused(written: Any) -> None:
         HealthCheck.model_validate({"test": written})
 
 
-@pytest.mark.parametrize("written", ["http:80", "80:http", "80-90:80-90", "127.0.0.1:80:80", "80"])
-def test_a_port_that_is_no_pair_of_numbers_says_how_to_write_it(written: str) -> None:
-    with pytest.raises(
-        ValidationError, match="is not `published:target`; ranges and addresses are not honoured"
-    ):
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("http:80", "is not `published:target`: write it like '8080:80'"),
+        ("80:http", "is not `published:target`: write it like '8080:80'"),
+        ("80-90:80-90", "is a range: write one line for each port"),
+        ("80-90", "is a range: write one line for each port"),
+        ("127.0.0.1:81:80", "names an address, and a port is published on all of a host: write '81:80'"),
+        ("80", "says no port to publish it on, and Compose would take any: write it like '8080:80'"),
+        (80, "says no port to publish it on, and Compose would take any: write it like '8080:80'"),
+    ],
+)
+def test_a_port_that_is_no_pair_of_numbers_says_how_to_write_it(written: object, reason: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(reason)):
         Port.model_validate(written)
 
 

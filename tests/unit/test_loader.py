@@ -240,7 +240,10 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ),
         (
             "name: a\nservices: {a: {image: i, environment: [HOME, USER, A=1]}}\n",
-            [("services.a.environment", "no value for HOME, USER: the deploying machine's environment")],
+            [
+                ("services.a.environment.HOME", "no value, and"),
+                ("services.a.environment.USER", "no value, and"),
+            ],
         ),
         (
             "name: a\nservices: {a: {image: i, x-agents: [{name: A, port: 1, health_port: 2, dns: a}]}}\n",
@@ -250,7 +253,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
             "name: a\nservices: {a: {image: i, x-agents: [{environment: [B], name: A, port: 1}]}}\n",
             [
                 ("services.a.x-agents[0].health_port", "is missing"),
-                ("services.a.x-agents[0].environment", "no value for B"),
+                ("services.a.x-agents[0].environment.B", "no value, and the deploying"),
             ],
         ),
         (

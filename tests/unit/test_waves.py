@@ -88,6 +88,46 @@ def test_services_without_agents_start_together(group_of: Groups) -> None:
     assert group_of(services=services).waves == (("web", "db"),)
 
 
+@pytest.mark.parametrize(
+    ("depends_on", "expected"),
+    [
+        ({}, "web db cache"),
+        ({"web": ["db", "cache"]}, "db cache | web"),
+        ({"web": ["db"], "db": ["cache"]}, "cache | db | web"),
+        ({"web": {"db": {"condition": "service_healthy"}}}, "db cache | web"),
+        ({"cache": {"web": {"condition": "service_started"}}}, "web db | cache"),
+        ({"web": {"db": {"required": True, "restart": False}}}, "db cache | web"),
+    ],
+)
+def test_plain_services_start_after_those_that_they_depend_on(
+    group_of: Groups, depends_on: dict[str, object], expected: str
+) -> None:
+    services = {
+        name: {"image": "i", "depends_on": depends_on.get(name, [])} for name in ("web", "db", "cache")
+    }
+    assert " | ".join(" ".join(wave) for wave in group_of(services=services).waves) == expected
+
+
+@pytest.mark.parametrize(
+    ("depends_on", "path", "reason"),
+    [
+        ({"web": ["gone"]}, "services.web.depends_on", "the file has no service gone"),
+        ({"web": ["db"], "db": ["web"]}, "services", "cycle in the start order: "),
+        ({"db": ["db"]}, "services", "cycle in the start order: db → db"),
+    ],
+)
+def test_a_dependency_of_plain_services_that_cannot_be_met_is_an_error(
+    group_of: Groups, depends_on: dict[str, object], path: str, reason: str
+) -> None:
+    services = {name: {"image": "i", "depends_on": depends_on.get(name, [])} for name in ("web", "db")}
+    with pytest.raises(InvalidFiles) as invalid:
+        group_of(services=services)
+    (problem,) = invalid.value.problems
+    assert problem.path == path
+    assert problem.reason.startswith(reason)
+    assert problem.fix
+
+
 def test_every_wave_of_the_seed_in_its_order(home_fleet: Fleet) -> None:
     order = rollout_order(home_fleet)
     assert [(wave.phase, wave.group, wave.of) for wave in order if wave.number == 1] == [

@@ -1,0 +1,60 @@
+"""Specs are shown without what looks like a secret."""
+
+import json
+from typing import Any
+
+import pytest
+
+from cascade.planning.redaction import redacted
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ({"Env": ["A=1", "DB_PASSWORD=hunter22"]}, {"Env": ["A=1", "DB_PASSWORD=***"]}),
+        (
+            {"Env": ["api_token=x", "KEY=a=b", "EMPTY_KEY="]},
+            {"Env": ["api_token=***", "KEY=***", "EMPTY_KEY="]},
+        ),
+        ({"Env": ["URL=postgres://me:hunter22@db/x"]}, {"Env": ["URL=postgres://***@db/x"]}),
+        ({"Env": ["PASSWORD=hunter22", "X=a hunter22 b"]}, {"Env": ["PASSWORD=***", "X=a *** b"]}),
+        ({"Args": ["run", "--api-key", "abc", "-p"]}, {"Args": ["run", "--api-key", "***", "-p"]}),
+        ({"Args": ["run", "--token=abc", "a=b"]}, {"Args": ["run", "--token=***", "a=b"]}),
+        ({"Labels": {"a.secret": "x", "b": "y"}}, {"Labels": {"a.secret": "***", "b": "y"}}),
+        ({"Options": {"splunk-token": "x"}}, {"Options": {"splunk-token": "***"}}),
+        (
+            {"Env": ['AGENT_CONFIG={"api_key":"ab","deep":{"token":"cd"},"x":1}']},
+            {"Env": ['AGENT_CONFIG={"api_key":"***","deep":{"token":"***"},"x":1}']},
+        ),
+        ({"Env": ["AGENT_CONFIG=none"]}, {"Env": ["AGENT_CONFIG=none"]}),
+        (
+            {"Env": ["PASSWORD=postgres"], "Image": "postgres@sha256:00", "Name": "a_postgres"},
+            {"Env": ["PASSWORD=***"], "Image": "postgres@sha256:00", "Name": "a_postgres"},
+        ),
+        ({"Env": ["KEY=a", "X=a cat"]}, {"Env": ["KEY=***", "X=a cat"]}),
+        (
+            {"Retries": 3, "Init": True, "Healthcheck": None},
+            {"Retries": 3, "Init": True, "Healthcheck": None},
+        ),
+        ({"Test": ["CMD", "curl", "-f", "http://a/"]}, {"Test": ["CMD", "curl", "-f", "http://a/"]}),
+    ],
+)
+def test_a_value_under_a_secret_name_is_hidden_wherever_it_stands(spec: Any, shown: Any) -> None:
+    assert redacted(spec) == shown
+
+
+def test_hiding_changes_nothing_of_the_spec_itself() -> None:
+    spec = {"Env": ["PASSWORD=hunter22"]}
+    redacted(spec)
+    assert spec == {"Env": ["PASSWORD=hunter22"]}
+
+
+def test_a_planted_secret_is_nowhere_in_the_output() -> None:
+    planted = "s3cr3t-of-the-house"
+    spec = {
+        "Env": [f"APP_SECRET={planted}", f"DSN=redis://:{planted}@h", f"OTHER={planted}"],
+        "Args": ["--password", planted, planted],
+        "Test": ["CMD-SHELL", f"ask --with {planted}"],
+        "Labels": {"note": planted},
+    }
+    assert planted not in json.dumps(redacted(spec))
