@@ -88,7 +88,7 @@ def _names(image: Item, delivered: Mapping[str, Item]) -> tuple[list[str], list[
     names = [name for name in names if not name.startswith("<none>")]
     records = [delivered[name] for name in (image["Id"], *names) if name in delivered]
     brought = {*delivered, *(tag for record in records for tag in record["tags"])}
-    ours = [name for name in names if name in brought] if records else []
+    ours = [name for name in names if name in brought]
     if image["Id"] in delivered:
         ours.append(image["Id"])
     return ours, [name for name in names if name not in ours]

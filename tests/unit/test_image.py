@@ -228,6 +228,15 @@ def test_a_broken_record_of_a_build_is_named(core: BuildImage) -> None:
         assert core.pinned
 
 
+def test_a_build_of_the_whole_repository_is_not_changed_by_its_own_archive(here: Path) -> None:
+    (here / "Dockerfile").touch()
+    source = BuildImage(context=Path())
+    before = source.context_digest()
+    source.archive.parent.mkdir()
+    source.archive.touch()
+    assert source.context_digest() == before
+
+
 @pytest.mark.usefixtures("here")
 def test_contexts_of_one_name_are_kept_apart() -> None:
     first, second = BuildImage(context=Path("a/core")), BuildImage(context=Path("b/core"))
