@@ -42,7 +42,7 @@ def engine(*argv: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An image that the templates take for Python's, CUDA's or Node's."""
     engine("load", "-q", "-i", str(ROOT / ".lab/stand-in.tar"))
     folder = tmp_path_factory.mktemp("base")
@@ -60,7 +60,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
         "ENTRYPOINT []\n"
     )
     engine("build", "-q", "-t", BASE, str(folder))
-    return BASE
+    yield BASE
+    engine("rmi", "-f", BASE)
 
 
 @pytest.fixture
