@@ -20,7 +20,7 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from cascade.planning.checks.network import calls_among
-from cascade.planning.checks.subject import Facts, Skew
+from cascade.planning.checks.subject import Facts, Skew, own_file
 from cascade.planning.plan import Plan
 from cascade.planning.preflight import (
     Finding,
@@ -32,6 +32,7 @@ from cascade.planning.preflight import (
     query_for,
 )
 from operations.snapshot import take_snapshot
+from operations.sources import EVERYBODYS, Sources
 from operations.trust import UNREACHABLE, Refused, meet, place_of, why_not
 
 if TYPE_CHECKING:
@@ -75,8 +76,15 @@ def preflight(run: Run, snapshots: Mapping[str, Any], plan: Plan, ask: Ask) -> t
 
 
 def _known(run: Run, snapshots: Mapping[str, Any], plan: Plan) -> Facts:
+    sources = Sources(run.state.inventory, run.files)
+
+    def file_of(host: str, setting: str) -> str:
+        """The file that gives the host this setting, unless that is everybody's or there is none."""
+        found = sources.file_defining(host, setting)
+        return own_file(host, setting) if found in (None, EVERYBODYS) else found
+
     allowed = run.fleet.options.allow_docker_restart
-    return Facts(run.fleet, plan, snapshots, {}, {}, allow_docker_restart=allowed)
+    return Facts(run.fleet, plan, snapshots, {}, {}, allow_docker_restart=allowed, file_of=file_of)
 
 
 def gather(run: Run, facts: Facts, prove_ports: bool) -> Facts:

@@ -405,8 +405,7 @@ class Exchange:
 
     def over(self) -> bool:
         targets = {(peer, port, protocol) for peer, _, port, protocol in self.send}
-        expected = {item for item in self.expected if item[1:] not in self.taken}
-        return targets <= self.answered and expected <= self.reached
+        return targets <= self.answered and self.expected <= self.reached
 
     def call(self, peer: str, address: str, port: int, protocol: str) -> None:
         """One attempt; an earlier one by TCP that still waits for its answer goes on."""

@@ -68,6 +68,7 @@ class Run:
         self.state = state
         self.code: int | None = None
         self.inventory_file = ""
+        self.files: PythonFiles | None = None
         self.check_images = True
         self.ask: Ask = never
         self.quiet = False
@@ -121,7 +122,7 @@ class Run:
     def read(self, load: Callable[..., Inventory], *args: Any, **kwargs: Any) -> Inventory:
         """Loads an inventory and checks all files, before anything else; raises InvalidFiles."""
         self.inventory_file = str(args[0])
-        files = PythonFiles(self.inventory_file)
+        files = self.files = PythonFiles(self.inventory_file)
         with self.timed("start-up"):
             with files.reading():
                 inventory = load(*args, **kwargs)

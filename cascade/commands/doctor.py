@@ -24,6 +24,7 @@ from operations.preflight import ask_on_terminal, by_host, connect_each, diagnos
 from operations.run import UNREACHABLE, Stopped
 from operations.session import disconnected, load
 
+_WORST_FIRST = ("error", "warning", "unchecked", "note", "ok")
 _COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
@@ -86,10 +87,9 @@ def document(findings: Iterable[Finding]) -> dict[str, Any]:
     """The findings for a program: every check of every host, and in full what is not well."""
     findings = tuple(findings)
     hosts: dict[str, dict[str, str]] = {}
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.level)):
         if finding.host:
-            checks = hosts.setdefault(finding.host, {})
-            checks.setdefault(finding.check, finding.level)
+            hosts.setdefault(finding.host, {}).setdefault(finding.check, finding.level)
     return {
         "ready": not errors(findings),
         "hosts": hosts,

@@ -194,7 +194,8 @@ def test_a_small_machine(bare: Checkout, tmp_path: Path) -> None:
     of_mainpc = next(each for each in errors if each["host"] == MAINPC)
     assert "reservations 19.0 CPU / 53.0 GB, mainpc has " in of_mainpc["message"]
     advised = of_mainpc["next_step"].split("`")[1]
-    assert f"set `{advised}` in group_data/mainpc.py, or fewer replicas" in of_mainpc["next_step"]
+    # The file that gave the wrong value: one of lower precedence would change nothing.
+    assert f"set `{advised}` in group_data/lab.py, or fewer replicas" in of_mainpc["next_step"]
     small.change("group_data/lab.py", "reservation_scale = 1.0", advised)
     _, found = doctor(small, "--limit", MAINPC)
     assert (found["ready"], found["hosts"][MAINPC]["reservations"]) == (True, "ok")

@@ -173,8 +173,11 @@ def test_a_connection_from_a_port_does_not_hold_it() -> None:
 def test_a_device_is_there_and_in_use_or_not_there(tmp_path: Path) -> None:
     folder, missing = tmp_path / "snd", tmp_path / "video0"
     folder.mkdir()
-    with (folder / "pcm").open("w"), (tmp_path / "snd2").open("w"):
+    with (tmp_path / "snd2").open("w"):
+        idle = read({"devices": [str(folder)]})["devices"]
+    with (folder / "pcm").open("w"):
         found = read({"devices": [str(folder), str(missing)]})["devices"]
+    assert idle[str(folder)] == {"present": True, "users": []}
     assert [user["pid"] for user in found[str(folder)]["users"]] == [os.getpid()]
     assert found[str(folder)]["present"] is True
     assert found[str(missing)] == {"present": False, "users": []}

@@ -559,6 +559,25 @@ def test_ingress_ports_need_ipvs_unless_the_host_says_it_has_none(bare: Scene) -
     assert bare.wrong() == []
 
 
+def test_a_host_without_ipvs_that_says_so_keeps_no_other_from_publishing(bare: Scene) -> None:
+    bare.change_host("mainpc", absent=("gpu", "/dev/snd", "realtime", "clock"))
+    bare.readings["mainpc"]["kernel"]["ipvs"] = True
+    assert bare.wrong() == []
+
+
+def test_a_port_in_host_mode_is_taken_only_where_its_service_runs(bare: Scene) -> None:
+    publishing(bare)
+    assert (26002, "tcp") in query_for(bare.facts, "mainpc", "w")["ports"]
+    assert (26002, "tcp") not in query_for(bare.facts, "pc2", "w")["ports"]
+
+
+def test_a_port_that_is_taken_is_not_called_blocked_too(bare: Scene) -> None:
+    listening(7946, "udp", "python3")(bare)
+    blocked("mainpc", "pc2", 7946, "udp")(bare)
+    (finding,) = errors(bare.found())
+    assert "7946/udp, which the Swarm needs, is held by python3 (PID 4321)" in finding.message
+
+
 def test_the_advised_scale_is_the_largest_that_fits(bare: Scene) -> None:
     for cpus, scale in ((16, "0.6"), (10, "0.52"), (8, "0.42")):
         bare.change_host("mainpc", reservation_scale=1.0)
@@ -580,11 +599,14 @@ def test_where_no_scale_fits_only_fewer_replicas_help(bare: Scene) -> None:
 def test_agents_that_may_run_on_several_hosts_count_in_equal_parts(bare: Scene) -> None:
     deploy = bare.fleet.groups["cascade-pc2-apps"].services["cascade-pc2-apps"].deploy
     anywhere = deploy.model_copy(update={"placement": type(deploy.placement)()})
-    alone = bare.said("mainpc", "reservations")[0].message
+    for name, alone in (("mainpc", "19.0"), ("pc2", "6.0")):
+        bare.change_host(name, reservation_scale=1.0)
+        assert bare.said(name, "reservations")[0].message.startswith(f"reservations {alone} CPU")
     bare.change_service("cascade-pc2-apps", deploy=anywhere)
-    shared = bare.said("mainpc", "reservations")[0].message
-    assert "17 agents may run on several hosts and count in equal parts" in shared
-    assert alone.split(",")[0] != shared.split(",")[0]
+    for name, shared in (("mainpc", "21.0"), ("pc2", "4.0")):
+        (finding,) = bare.said(name, "reservations")
+        assert finding.message.startswith(f"reservations {shared} CPU")
+        assert "17 agents may run on several hosts and count in equal parts" in finding.message
 
 
 def test_room_is_counted_where_the_engine_keeps_it(bare: Scene) -> None:
@@ -602,7 +624,11 @@ def test_room_is_counted_where_the_engine_keeps_it(bare: Scene) -> None:
 
 def test_images_and_volumes_that_are_there_need_no_room(bare: Scene, running: Scene) -> None:
     assert "7 volumes at an assumed 1.0 GB" in bare.said("mainpc", "disk")[0].message
-    assert "volume" not in running.said("mainpc", "disk")[0].message
+    assert "1 archive of " in bare.said("mainpc", "disk")[0].message
+    (image,) = set(running.fleet.pinned_images.values())
+    running.snapshots["mainpc"]["docker"]["images"].append({"Id": image, "RepoDigests": []})
+    assert running.said("mainpc", "images")[0].message == "1 there"
+    assert "1.0 GB needed: 1.0 GB spare;" in running.said("mainpc", "disk")[0].message
     with_registry(bare)
     bare.readings["mainpc"]["registries"] = {"registry.example.org:443": None}
     assert "1 image from a registry at an assumed 4.0 GB" in bare.said("mainpc", "disk")[0].message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,12 +47,17 @@ class Skew:
     within: float
 
 
+def own_file(host: str, _setting: str) -> str:
+    """Where settings of one host belong."""
+    return f"group_data/{host}.py"
+
+
 @dataclass(frozen=True)
 class Facts:
     """Everything that is known of a fleet's hosts before something is done to them.
 
     `readings` are those of the hosts that could be asked; `calls` are what these were to try among them,
-    None where there was nothing to prove.
+    None where there was nothing to prove. `file_of` names the file in which a host gets a setting.
     """
 
     fleet: Fleet
@@ -62,6 +67,7 @@ class Facts:
     skews: Mapping[str, Skew]
     calls: tuple[Call, ...] | None = None
     allow_docker_restart: bool = False
+    file_of: Callable[[str, str], str] = own_file
 
     def engine(self, host: str) -> Mapping[str, Any]:
         """What the snapshot says of a host's engine; empty where none runs or it could not be read."""
@@ -98,4 +104,4 @@ class Subject:
 
     def setting(self, line: str) -> str:
         """The next step of somebody whose group_data is wrong about this host."""
-        return f"set `{line}` in group_data/{self.host.name}.py"
+        return f"set `{line}` in {self.facts.file_of(self.host.name, line.split()[0])}"
