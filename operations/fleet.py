@@ -20,7 +20,7 @@ from cascade.model.salvage import salvage
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of
 from cascade.model.wording import PLACEHOLDER, line_for, placeholder, shown, wording
 from operations.python_files import PythonFiles
-from operations.sources import COMMAND_LINE, Sources
+from operations.sources import COMMAND_LINE, EVERYBODYS, Sources
 from operations.stand_ins import stand_ins
 
 Model = TypeVar("Model", bound=Strict)
@@ -40,11 +40,12 @@ _STAND_INS: dict[type[Strict], Values] = {
         "codename": "none",
         "distribution": "debian",
         "docker_source": "docker",
-        "swarm_address": "192.0.2.1",
+        "swarm_address": "203.0.113.1",
         "swarm_role": "worker",
     },
     FleetSettings: {
         "images": {},
+        "images.*": {"reference": f"unknown@sha256:{'0' * 64}"},
         "networks": (),
         "phases": (),
         "swarm_pool": {"pool": "10.0.0.0/8"},
@@ -72,6 +73,7 @@ class _Examination:
         self.problems: list[Problem] = list(files.problems) if files else []
         self.lost = files.lost if files else set()
         self.doubtful = set(_KNOWN) | {"hosts"} if "*" in self.lost else set(self.lost)
+        self.doubtful_of: dict[str, frozenset[str]] = {}
 
     def fleet(self, check_images: bool) -> Fleet:
         hosts = {name: self._host(name, values) for name, values in self.data.items()}
@@ -79,7 +81,7 @@ class _Examination:
         settings = self._model(FleetSettings, self._settings(options), "", SETTINGS)
         readings = self._readings()
         if self.data:
-            self._say(_disagreements(self.data))
+            self._say(self._disagreements())
         groups = {reading.group.name: reading.group for reading in readings if reading.group}
         if settings and options.stand_ins and not self.problems:
             settings = settings.model_copy(update={"images": stand_ins(groups.values())})
@@ -88,7 +90,9 @@ class _Examination:
         if settings is None or None in hosts.values():
             raise InvalidFiles(self.problems)
         fleet = Fleet(settings, {name: host for name, host in hosts.items() if host}, groups, options)
-        doubts = Doubts(frozenset(self.doubtful), {reading.file: reading for reading in readings})
+        doubts = Doubts(
+            frozenset(self.doubtful), self.doubtful_of, {reading.file: reading for reading in readings}
+        )
         self._say(misfits(fleet, doubts))
         if self.problems:
             raise InvalidFiles(self.problems)
@@ -112,6 +116,7 @@ class _Examination:
         known = {name: value for name, value in values.items() if name in model.model_fields}
         found = salvage(model, known, _STAND_INS[model])
         self.doubtful |= found.doubtful
+        self.doubtful_of[root] = found.doubtful | self.lost
         unread = self.lost if "*" not in self.lost else set(_KNOWN)
         self._say(
             Problem(file, path_of(error["loc"], root), *wording(error, python=True))
@@ -137,6 +142,18 @@ class _Examination:
             self.doubtful.add("groups")
         self._say(problems)
         return readings
+
+    def _disagreements(self) -> Iterator[Problem]:
+        """What holds for the system as a whole must be the same for every host."""
+        (first, reference), *others = self.data.items()
+        for host, values in others:
+            for name in _OF_ALL_HOSTS:
+                if values.get(name) != reference.get(name):
+                    files = {at: self.sources.file_defining(at, name) for at in (host, first)}
+                    at = next((at for at, file in files.items() if file not in (None, EVERYBODYS)), host)
+                    reason = f"differs between {first} and {host}, and it is one value for all hosts"
+                    fix = f"write it once, in {EVERYBODYS}"
+                    yield Problem(SETTINGS, path_of([name], at), reason, fix)
 
     def _say(self, problems: Iterator[Problem] | list[Problem]) -> None:
         """Each once, and nothing about what lies in a value that is wrong itself."""
@@ -193,14 +210,3 @@ def _placeholders(value: Any, place: tuple[int | str, ...]) -> Iterator[tuple[in
             yield from _placeholders(item, (*place, number))
     elif isinstance(value, (str, Path)) and PLACEHOLDER in str(value):
         yield place
-
-
-def _disagreements(data: Mapping[str, Values]) -> Iterator[Problem]:
-    """What holds for the system as a whole must be the same for every host."""
-    (first, reference), *others = data.items()
-    for host, values in others:
-        for name in _OF_ALL_HOSTS:
-            if values.get(name) != reference.get(name):
-                at = host if name in values else first
-                reason = f"differs between {first} and {host}, and it is one value for all hosts"
-                yield Problem(SETTINGS, path_of([name], at), reason, "write it once, in group_data/all.py")

@@ -184,15 +184,24 @@ def _bound(statement: ast.stmt) -> set[str]:
         return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return {statement.name}
-    names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
-    return {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    stored = [node for node in ast.walk(statement) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    return {str(_place(node)[0]) for node in stored if isinstance(node, ast.expr) and _place(node)}
 
 
 def _refused_models(statement: ast.stmt, namespace: Namespace) -> Iterator[tuple[Location, ValidationError]]:
     """Each model of a statement that refuses its values, with its place; not those around it."""
-    if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value:
-        root = tuple(sorted(_bound(statement)))[:1]
-        yield from _refused_in(statement.value, root, namespace)
+    if isinstance(statement, ast.Assign):
+        yield from _refused_in(statement.value, _place(statement.targets[0]), namespace)
+    elif isinstance(statement, ast.AnnAssign) and statement.value:
+        yield from _refused_in(statement.value, _place(statement.target), namespace)
+
+
+def _place(target: ast.expr) -> Location:
+    """What `name` and `name["key"]` call."""
+    if isinstance(target, ast.Subscript):
+        key = (str(target.slice.value),) if isinstance(target.slice, ast.Constant) else ()
+        return (*_place(target.value), *key)
+    return (target.id,) if isinstance(target, ast.Name) else ()
 
 
 def _refused_in(

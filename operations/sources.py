@@ -45,6 +45,10 @@ class Sources:
             fix = f'add "{key}": {example} to the data of {host}'
         return Problem(file, prefix + path, problem.reason, fix)
 
+    def file_defining(self, host: str, name: str) -> str | None:
+        """The file that gives a host this value; None where none does."""
+        return self._defining(self._inventory.get_host(host), name)
+
     def _host_and_path(self, path: str) -> tuple[Host | None, str]:
         """A path that begins with a host's name is about that host."""
         for name in sorted(self._inventory.hosts, key=len, reverse=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +26,7 @@ from cascade.model.strict import InvalidFiles, Problem, Strict, path_of, twice
 from cascade.model.workload import Workload, workloads_of, workloads_of_service
 
 _SERVICE_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
+_BESIDE = {"codename": ("distribution",)}
 _SWARMS_OWN = ((2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp"))
 _check_system = fits(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "is no part of a DNS name", "cascade")
 
@@ -153,15 +154,24 @@ def assemble(
 
 @dataclass(frozen=True)
 class Doubts:
-    """What could not be read: names of group_data, and of group files the keys."""
+    """What could not be read: names of group_data, those of single hosts, and keys of group files."""
 
     names: frozenset[str] = frozenset()
+    hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readings: Mapping[str, Reading] = field(default_factory=dict)
 
     def cover(self, problem: Problem) -> bool:
         """Whether a problem may only follow from what could not be read, and is reported already."""
+        if problem.file == SETTINGS:
+            return any(_about(problem.path, host, names) for host, names in self.hosts.items())
         reading = self.readings.get(problem.file)
         return reading is not None and reading.doubts(problem.path)
+
+
+def _about(path: str, host: str, names: Set[str]) -> bool:
+    """Whether a place is one of these of a host, or rests on one."""
+    key = path.removeprefix(f"{host}.").partition(".")[0].partition("[")[0]
+    return path.startswith(f"{host}.") and bool({key, *_BESIDE.get(key, ())} & names)
 
 
 def misfits(fleet: Fleet, doubts: Doubts) -> Iterator[Problem]:
@@ -431,11 +441,11 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_order_problems, "phases"),
     (_missing_groups, "phases groups"),
     (_manager_problems, "swarm_role hosts"),
-    (_address_problems, "swarm_address"),
+    (_address_problems, ""),
     (_host_name_problems, ""),
-    (_release_problems, "distribution codename"),
-    (_engine_problems, "daemon_settings"),
-    (_subnet_problems, "networks swarm_pool daemon_settings swarm_address"),
+    (_release_problems, ""),
+    (_engine_problems, ""),
+    (_subnet_problems, "networks swarm_pool"),
     (_size_problems, "networks swarm_pool hosts"),
     (_network_problems, "networks"),
     (_attachment_problems, "networks"),
@@ -444,7 +454,7 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_budget_problems, ""),
     (_service_name_problems, ""),
     (_placement_problems, "hosts node_labels swarm_role"),
-    (_port_problems, "hosts node_labels swarm_role ssh_port"),
+    (_port_problems, "node_labels swarm_role ssh_port"),
     (_name_problems, ""),
     (_image_problems, "images"),
 )

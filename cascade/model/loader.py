@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cascade.model.document import read_document
 from cascade.model.keys import refusals, without
-from cascade.model.salvage import salvage
+from cascade.model.salvage import MOST, salvage
 from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles, Problem, path_of
 from cascade.model.wording import shown, wording
@@ -18,6 +19,15 @@ from cascade.model.wording import shown, wording
 _DOLLAR = re.compile(r"\$(?:\$|(?P<variable>[{A-Za-z_]))")
 
 _NO_SIGN = "remove it"
+
+_STAND_INS: dict[str, Any] = {
+    "image": "unknown",
+    "networks.*": {"external": True},
+    "services": {},
+    "volumes.*": None,
+}
+
+_A_SERVICE = len(("services", "name"))
 
 # What a check of the whole says of one key is in doubt when one of these could not be read.
 _RESTS_ON = {
@@ -108,16 +118,20 @@ def examine_document(document: object, file: str) -> Reading:
         fix = "write a map with name: and services:"
         return Reading(file, None, (Problem(file, "", "not a Compose file", fix),))
     said = _without_fragments(document)
-    refused = dict(refusals(said))
+    refused = dict(islice(refusals(said), MOST))
     problems = [Problem(file, path_of(place), *refusal) for place, refusal in refused.items()]
     known = without(said, set(refused))
-    problems += [Problem(file, *fault) for fault in _text_faults(known)]
-    stand_ins = {"name": Path(file).stem, "services": {}, "image": "unknown"}
+    problems += [Problem(file, *fault) for fault in islice(_text_faults(known), MOST)]
+    if len(problems) >= MOST:
+        return Reading(file, None, tuple(problems))
+    stand_ins = _STAND_INS | {"name": Path(file).stem}
     found = salvage(GroupFile, _unescaped(known), stand_ins, {"file": file})
     named = {problem.path for problem in problems}
     wrong = [Problem(file, path_of(error["loc"]), *wording(error)) for error in found.errors]
     problems += [problem for problem in wrong if problem.path not in named]
-    left_out = found.doubtful | {str(part) for place in refused for part in place[-1:]}
+    left_out = found.doubtful | {str(place[-1]) for place in refused}
+    if any(place[0] == "services" and len(place) == _A_SERVICE for place in found.left_out):
+        left_out |= {"services"}
     reading = Reading(file, found.model, tuple(problems), left_out)
     fitting = [] if found.model is None else found.model.problems()
     problems += [problem for problem in fitting if not reading.doubts(problem.path)]

@@ -109,6 +109,9 @@ def wording(error: ErrorDetails, python: bool = False) -> tuple[str, str]:
         return "is missing", f"add `{line_for(key, python)}`"
     if kind == "extra_forbidden":
         return _unknown(key, python)
+    if kind in ("model_type", "model_attributes_type") and python:
+        model = error["ctx"]["class_name"]
+        return f"{shown(given)} is no {model}", f"write {model}(…)"
     if kind in _KINDS:
         context: dict[str, Any] = error.get("ctx", {})
         reason, fix = _KINDS[kind]
