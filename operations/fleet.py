@@ -90,9 +90,8 @@ class _Examination:
         if settings is None or None in hosts.values():
             raise InvalidFiles(self.problems)
         fleet = Fleet(settings, {name: host for name, host in hosts.items() if host}, groups, options)
-        doubts = Doubts(
-            frozenset(self.doubtful), self.doubtful_of, {reading.file: reading for reading in readings}
-        )
+        by_file = {reading.file: reading for reading in readings}
+        doubts = Doubts(frozenset(self.doubtful), by_file, self.doubtful_of)
         self._say(misfits(fleet, doubts))
         if self.problems:
             raise InvalidFiles(self.problems)

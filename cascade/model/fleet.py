@@ -154,11 +154,11 @@ def assemble(
 
 @dataclass(frozen=True)
 class Doubts:
-    """What could not be read: names of group_data, those of single hosts, and keys of group files."""
+    """What could not be read: names of group_data, keys of group files, and names of single hosts."""
 
     names: frozenset[str] = frozenset()
-    hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readings: Mapping[str, Reading] = field(default_factory=dict)
+    hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def cover(self, problem: Problem) -> bool:
         """Whether a problem may only follow from what could not be read, and is reported already."""
