@@ -10,6 +10,7 @@ from typing import Any
 REDACTED = "***"
 _SECRET = re.compile(r"pass|pwd|secret|token|key|credential|private|auth", re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w.-]+")
+_OPTION_IN_LINE = re.compile(r"(?:^|\s)(--?[\w.-]+)(?:\s+|=)(\S+)")
 _IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 # Names that everybody may know, though somebody's password may be the same word.
 _NAMES = {"Aliases", "Image", "Name", "Source", "Target", "Type"}
@@ -24,12 +25,17 @@ def looks_secret(name: str) -> bool:
 
 def redacted(spec: Any) -> Any:
     """The spec with *** for each value under a secret name, and wherever that value stands again."""
-    return _without(spec, sorted(set(_secrets(spec)), key=len, reverse=True))
+    return _without(spec, secrets_of(spec))
 
 
-def hidden(text: str, secret: str) -> str:
-    """A text that does not show this value."""
-    return text.replace(secret, REDACTED) if secret else text
+def secrets_of(spec: Any) -> list[str]:
+    """The values that look like secrets, the longest first."""
+    return sorted(set(_secrets(spec)) - {""}, key=len, reverse=True)
+
+
+def shows(text: str, secret: str) -> bool:
+    """Whether a text gives a secret away; a very short one stands by chance in too many words."""
+    return secret == text or (len(secret) >= _LEAST and secret in text)
 
 
 def _secrets(value: Any, name: str = "") -> Iterator[str]:
@@ -41,7 +47,10 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
             yield from _secrets(config)
         elif text and looks_secret(variable):
             yield text
-        yield from _IN_ADDRESS.findall(value)
+        yield from (user.partition(":")[2] for user in _IN_ADDRESS.findall(value))
+        yield from (
+            word.strip("'\"") for option, word in _OPTION_IN_LINE.findall(value) if looks_secret(option)
+        )
 
 
 def _items(value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -82,7 +91,6 @@ def _masked(whole: str, secrets: list[str], name: str) -> str:
         return f"{variable}={masked}"
     if text and looks_secret(variable):
         return f"{variable}={REDACTED}" if equals else REDACTED
-    for secret in secrets:
-        if len(secret) >= _LEAST:
-            whole = hidden(whole, secret)
+    for secret in (secret for secret in secrets if shows(whole, secret)):
+        whole = whole.replace(secret, REDACTED)
     return _IN_ADDRESS.sub(REDACTED, whole)

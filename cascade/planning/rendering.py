@@ -21,7 +21,7 @@ from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles, Problem, path_of
 from cascade.model.workload import Workload
 from cascade.planning.destinations import NO_EFFECT, destination
-from cascade.planning.redaction import hidden, looks_secret, redacted
+from cascade.planning.redaction import REDACTED, redacted, secrets_of, shows
 from cascade.planning.specs import LABEL_DIGEST, container_body, service_spec
 
 Becomes = Literal["honoured", "no effect", "refused"]
@@ -29,6 +29,7 @@ Document = dict[str, Any]
 
 _LAST_PART = re.compile(r"(?:\.[^.\[\]]+|\[[^\[\]]*\]|^[^.\[\]]+)$")
 _ABOUT_THE_WHOLE = re.compile(r"services(?:\.[^.\[\]]+|\[[^\[\]]*\])?")
+_QUOTED = re.compile(r"(['\"]).*(?:\1|…)", re.DOTALL)
 # How many hosts there are is the fleet's, and none is known where there is only a file.
 _OF_THE_FLEET = ".max_replicas_per_node"
 
@@ -98,9 +99,7 @@ def explain(path: Path) -> Explanation:
     if fleet:
         doubts = Doubts(frozenset({"images"}), {str(path): reading})
         problems += [one for one in misfits(fleet, doubts) if not one.path.endswith(_OF_THE_FLEET)]
-    secrets = {leaf.text for leaf in found if looks_secret(_name_of(leaf))}
-    problems = [_discreet(problem, secrets) for problem in problems]
-    lines, elsewhere = _lines(found, problems, _containers(document))
+    lines, elsewhere = _lines(found, problems, _containers(document), secrets_of(document))
     name = reading.group.name if reading.group else ""
     workloads = tuple(_shown(fleet)) if fleet and not problems else ()
     return Explanation(str(path), name, tuple(lines), tuple(elsewhere), _needs(reading.group), workloads)
@@ -163,17 +162,11 @@ def _needs(group: GroupFile | None) -> dict[str, tuple[str, ...]]:
     return {"images": tuple(sorted(images)), "networks": tuple(sorted(set(group.network_names().values())))}
 
 
-def _name_of(leaf: Leaf) -> str:
-    """The name of a variable or option: in a list it stands in front of the value."""
-    last = leaf.place[-1] if leaf.place else ""
-    return leaf.text.partition("=")[0] if isinstance(last, int) and "=" in leaf.text else str(last)
-
-
-def _discreet(problem: Problem, secrets: Iterable[str]) -> Problem:
-    """A problem that does not quote what looks like a secret."""
-    reason, fix = problem.reason, problem.fix
-    for secret in secrets:
-        reason, fix = hidden(reason, secret), hidden(fix, secret)
+def _discreet(problem: Problem, about: str, secrets: Iterable[str]) -> Problem:
+    """The problem without its quotations when what it is about gives a secret away."""
+    if not any(shows(about, secret) for secret in secrets):
+        return problem
+    reason, fix = (_QUOTED.sub(REDACTED, text) for text in (problem.reason, problem.fix))
     return Problem(problem.file, problem.path, reason, fix)
 
 
@@ -187,14 +180,16 @@ def _containers(document: Document) -> set[str]:
 
 
 def _lines(
-    found: list[Leaf], problems: list[Problem], containers: set[str]
+    found: list[Leaf], problems: list[Problem], containers: set[str], secrets: list[str]
 ) -> tuple[list[Line], list[Problem]]:
     """Each value with the problem that says most about it, and the problems that are of no single value."""
     matched: dict[Leaf, Problem] = {}
     for problem in sorted(problems, key=lambda problem: len(problem.path)):
         matched |= dict.fromkeys(_leaves_of(problem.path, found), problem)
-    lines = [_line(leaf, matched.get(leaf), containers) for leaf in found]
-    return lines, [problem for problem in problems if problem not in matched.values()]
+    shown = {leaf: _discreet(problem, leaf.text, secrets) for leaf, problem in matched.items()}
+    lines = [_line(leaf, shown.get(leaf), containers) for leaf in found]
+    elsewhere = [problem for problem in problems if problem not in matched.values()]
+    return lines, [_discreet(problem, problem.reason + problem.fix, secrets) for problem in elsewhere]
 
 
 def _leaves_of(path: str, found: Iterable[Leaf]) -> list[Leaf]:

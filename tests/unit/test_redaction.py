@@ -17,6 +17,15 @@ from cascade.planning.redaction import redacted
             {"Env": ["api_token=***", "KEY=***", "EMPTY_KEY="]},
         ),
         ({"Env": ["URL=postgres://me:hunter22@db/x"]}, {"Env": ["URL=postgres://***@db/x"]}),
+        (
+            {"Env": ["URL=postgres://me:hunter22@db/x", "X=hunter22"]},
+            {"Env": ["URL=postgres://***@db/x", "X=***"]},
+        ),
+        ({"Args": ["clone", "https://git@host/x"]}, {"Args": ["clone", "https://***@host/x"]}),
+        (
+            {"Test": ["CMD-SHELL", "ask --password 'hunter22' --token=abcd -f x"]},
+            {"Test": ["CMD-SHELL", "ask --password '***' --token=*** -f x"]},
+        ),
         ({"Env": ["PASSWORD=hunter22", "X=a hunter22 b"]}, {"Env": ["PASSWORD=***", "X=a *** b"]}),
         ({"Args": ["run", "--api-key", "abc", "-p"]}, {"Args": ["run", "--api-key", "***", "-p"]}),
         ({"Args": ["run", "--token=abc", "a=b"]}, {"Args": ["run", "--token=***", "a=b"]}),
