@@ -29,14 +29,16 @@ class SSHServer:
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                self._talk(self._socket.accept()[0])
+                connection, _ = self._socket.accept()
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
+        """One connection; another need not wait until this one has noticed that its client is gone."""
         transport = Transport(connection)
         transport.set_log_channel("cascade.ssh")
         for key in self.keys:
             transport.add_server_key(key)
-        with contextlib.suppress(SSHException, EOFError):
+        with contextlib.suppress(SSHException, EOFError, OSError):
             transport.start_server(server=_NobodyComesIn(self.users))
             transport.join()
         transport.close()
