@@ -237,6 +237,23 @@ def test_a_refusal_does_not_quote_a_password(tmp_path: Path) -> None:
     assert "sesame" not in json.dumps(found.document())
 
 
+def test_a_problem_inside_a_short_form_is_told_at_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "compose.yaml"
+    path.write_text(
+        "services:\n  one:\n    image: a\n    networks: [n]\n    volumes:\n"
+        "      - /srv:/srv\n      - '/srv/{{.Task.Slot}}:/slot'\n"
+        "    environment: [A=1, 'B={{.Node.ID}}']\n    tmpfs: ['/run:size=half']\n"
+        "networks: {n: {external: true}}\n"
+    )
+    found = [(line.line, line.path) for line in explain(path).lines if line.becomes == "refused"]
+    assert found == [
+        (7, "services.one.volumes[1]"),
+        (8, "services.one.environment[1]"),
+        (9, "services.one.tmpfs[0]"),
+    ]
+    assert explain(path).problems == ()
+
+
 def test_a_file_without_a_name_has_its_folders(tmp_path: Path) -> None:
     folder = tmp_path / "_My Shop.2"
     folder.mkdir()
