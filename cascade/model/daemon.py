@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, ip_address
 from typing import Any
 
 from cascade.model.log_driver import log_fault
@@ -31,7 +31,7 @@ _NAMES = {
     """,
     "a whole number": """
         max-concurrent-downloads max-concurrent-uploads max-download-attempts mtu
-        network-control-plane-mtu network-diagnostic-port oom-score-adjust shutdown-timeout
+        network-control-plane-mtu network-diagnostic-port shutdown-timeout
     """,
     "a text": """
         bip bip6 bridge cgroup-parent containerd containerd-namespace containerd-plugins-namespace data-root
@@ -98,8 +98,7 @@ def _fault(name: str, value: Any) -> Fault | None:
         return f"{shown(odd[0])} is no text", "write each item in quotes"
     if name in _REFUSED and _REFUSED[name](value):
         return _WHY[name], "remove it"
-    own = {"node-generic-resources": _resources_fault, "bip": _bridge_fault}
-    return own[name](value) if name in own else None
+    return _CHECKS[name](value) if name in _CHECKS else None
 
 
 def _is(kind: str, value: Any) -> bool:
@@ -115,8 +114,8 @@ def _pool_fault(pools: Any) -> Fault | None:
         if not isinstance(pool, dict) or pool.keys() != {"base", "size"}:
             return f"{pool} has not just a base and a size", fix
         try:
-            base = IPv4Network(pool["base"])
-        except (ValueError, TypeError) as error:
+            base = IPv4Network(pool["base"] if isinstance(pool["base"], str) else "")
+        except ValueError as error:
             return f"{shown(pool['base'])} is no IPv4 network: {error}", fix
         size = pool["size"]
         if not isinstance(size, int) or isinstance(size, bool) or not base.prefixlen <= size <= 30:
@@ -154,3 +153,44 @@ def _resources_fault(resources: Any) -> Fault | None:
         if len(values) > 1 and any(value.isdigit() for value in values):
             return f"{kind} has more than one value, and one of them is a number", fix
     return None
+
+
+def _addresses_fault(addresses: Any) -> Fault | None:
+    for address in (addresses,) if isinstance(addresses, str) else addresses:
+        try:
+            ip_address(address)
+        except ValueError:
+            return f"{shown(address)} is no IP address", "write one like 192.0.2.53"
+    return None
+
+
+def _one_of(*known: str) -> Callable[[str], Fault | None]:
+    def check(value: str) -> Fault | None:
+        return (
+            None
+            if value in known
+            else (f"{shown(value)} is not known here", f"write one of {', '.join(known)}")
+        )
+
+    return check
+
+
+def _path_fault(path: str) -> Fault | None:
+    return (
+        None if path.startswith("/") else (f"{shown(path)} is no absolute path", "write one like /srv/docker")
+    )
+
+
+_CHECKS: dict[str, Callable[[Any], Fault | None]] = {
+    "bip": _bridge_fault,
+    "data-root": _path_fault,
+    "default-gateway": _addresses_fault,
+    "dns": _addresses_fault,
+    "exec-root": _path_fault,
+    "host-gateway-ip": _addresses_fault,
+    "host-gateway-ips": _addresses_fault,
+    "ip": _addresses_fault,
+    "log-format": _one_of("text", "json"),
+    "log-level": _one_of("debug", "info", "warn", "error", "fatal"),
+    "node-generic-resources": _resources_fault,
+}

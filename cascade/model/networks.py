@@ -35,6 +35,8 @@ def _subnet(value: object) -> object:
         network = IPv4Network(value if isinstance(value, str) else "", strict=False)
     except ValueError:
         raise ValueError(f"{shown(value)} is no IPv4 network: {example}") from None
+    if "/" not in str(value):
+        raise ValueError(f"{value} has no prefix: {example}")
     if str(network) != value:
         raise ValueError(f"{value} is no IPv4 network with its prefix: write {network}")
     return network
