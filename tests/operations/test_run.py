@@ -113,10 +113,14 @@ def test_names_of_pyinfra_and_names_with_an_underscore_are_nobodys_mistake(
 def test_things_that_are_right_alone_must_fit_together(inventory: Callable[..., Inventory]) -> None:
     found = problems(inventory(pc2={"swarm_role": "manager", "swarm_address": ADDRESSES["mainpc"]}))
     assert found == [
-        "inventory: pc2.swarm_role: exactly one host is the manager, and mainpc is one already;"
-        ' write swarm_role = "worker"',
-        "inventory: pc2.swarm_address: 10.203.0.11 is the address of mainpc too;"
-        " write each host's own address",
+        (
+            "inventory: pc2.swarm_role: exactly one host is the manager, and mainpc is one already;"
+            ' write swarm_role = "worker"'
+        ),
+        (
+            "inventory: pc2.swarm_address: 10.203.0.11 is the address of mainpc too;"
+            " write each host's own address"
+        ),
     ]
 
 
