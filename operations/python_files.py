@@ -56,7 +56,7 @@ class PythonFiles:
         import pyinfra_cli.inventory
 
         original = pyinfra_cli.inventory.exec_file
-        pyinfra_cli.inventory.exec_file = self._execute
+        pyinfra_cli.inventory.exec_file = self.execute
         try:
             yield
         finally:
@@ -66,7 +66,7 @@ class PythonFiles:
         """The file that gave a group of the inventory this value."""
         return self._defining.get((group, name), self.inventory)
 
-    def _execute(self, filename: str, return_locals: bool = False, **_: Any) -> Namespace:
+    def execute(self, filename: str, return_locals: bool = False, **_: Any) -> Namespace:
         """In place of pyinfra's function of this name: what a file defines."""
         file = _File(filename)
         namespace = file.run()
@@ -154,6 +154,8 @@ class _File:
         ]
         where = f"line {lines[-1]}" if lines else ""
         said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            said = f"there is no {said} in it"
         return Problem(self.shown, where, said, _advice(error))
 
 
@@ -184,16 +186,27 @@ def _bound(statement: ast.stmt) -> set[str]:
         return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return {statement.name}
-    stored = [node for node in ast.walk(statement) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    parts = statement.targets if isinstance(statement, ast.Assign) else [statement]
+    nodes = [node for part in parts for node in ast.walk(part)]
+    stored = [node for node in nodes if isinstance(getattr(node, "ctx", None), ast.Store)]
     return {str(_place(node)[0]) for node in stored if isinstance(node, ast.expr) and _place(node)}
 
 
 def _refused_models(statement: ast.stmt, namespace: Namespace) -> Iterator[tuple[Location, ValidationError]]:
     """Each model of a statement that refuses its values, with its place; not those around it."""
     if isinstance(statement, ast.Assign):
-        yield from _refused_in(statement.value, _place(statement.targets[0]), namespace)
+        for target, value in _pairs(statement.targets[0], statement.value):
+            yield from _refused_in(value, _place(target), namespace)
     elif isinstance(statement, ast.AnnAssign) and statement.value:
         yield from _refused_in(statement.value, _place(statement.target), namespace)
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What `a, b = 1, 2` assigns to which."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(target.elts, value.elts, strict=False)
+    else:
+        yield target, value
 
 
 def _place(target: ast.expr) -> Location:
