@@ -236,6 +236,31 @@ def test_mistakes_in_the_files_are_json_too(bare: Checkout, tmp_path: Path) -> N
     assert any("docker_source" in each["message"] for each in found["findings"])
 
 
+def test_an_unknown_host_key_is_refused_until_its_fingerprint_is_given(
+    bare: Checkout, tmp_path: Path
+) -> None:
+    new = bare.variant(tmp_path / "new")
+    known = new.path / "known_hosts"
+    new.change("inventories/lab.py", 'str(_lab / "known_hosts")', repr(str(known)))
+    done, found = doctor(new)
+    errors = [each for each in found["findings"] if each["level"] == "error"]
+    assert (done.code, [each["host"] for each in errors]) == (6, [MAINPC, PC2])
+    assert all("`cascade doctor INVENTORY --trust`" in each["next_step"] for each in errors)
+
+    shown = {
+        name: on_host(name, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub") for name in (MAINPC, PC2)
+    }
+    options = [f"--fingerprint={line.split()[1]}" for line in shown.values()]
+    done, found = doctor(new, "--trust", options[0])
+    finding = the_only(found)
+    assert (done.code, finding["host"], finding["check"]) == (1, PC2, "host-key")
+    assert found["hosts"][MAINPC]["disk"] == "ok"
+    assert len(known.read_text().splitlines()) == 1
+
+    assert doctor(new, "--trust", *options)[0].code == 0
+    assert doctor(new)[0].code == 0
+
+
 def answered(checkout: Checkout, answer: str) -> tuple[int, str]:
     """How the doctor ends when a person at a terminal answers its one question."""
     master, slave = pty.openpty()
