@@ -32,7 +32,8 @@ def test_a_dry_run_on_bare_hosts_succeeds_and_names_everything_that_will_be_made
     ):
         assert thing in planned
     assert evidence.bare_dry_run.writes == 0
-    assert set(evidence.bare_dry_run.execs.values()) == {1}
+    # The snapshot, and the preflight because there is something to change.
+    assert set(evidence.bare_dry_run.execs.values()) == {2}
 
 
 def test_the_demo_ends_with_all_agents_and_replicas_healthy(evidence: Evidence) -> None:
