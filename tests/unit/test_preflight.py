@@ -530,6 +530,32 @@ def test_a_restart_that_stops_the_owners_containers_needs_leave(running: Scene) 
     assert running.said("mainpc", "docker-restart")[0].level == "warning"
 
 
+def test_a_restart_that_hides_the_owners_images_needs_leave(running: Scene) -> None:
+    running.readings["mainpc"]["engine"]["images_in_containerd"] = True
+    running.change_host(
+        "mainpc", daemon_settings={"features": {"containerd-snapshotter": True}, "debug": True}
+    )
+    assert running.said("mainpc", "docker-restart")[0].level == "ok"
+    running.change_host("mainpc", daemon_settings={"features": {"containerd-snapshotter": False}})
+    (refused,) = running.said("mainpc", "docker-restart")
+    assert refused.level == "error"
+    assert "hides all images and containers that are in containerd's store" in refused.message
+    running.allow = True
+    assert running.said("mainpc", "docker-restart")[0].level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [({}, "error"), ({"features": {"containerd-snapshotter": False}}, "ok"), ({"features": {}}, "error")],
+)
+def test_archives_need_the_classic_store(settings: dict[str, Any], level: str, bare: Scene) -> None:
+    bare.change_host("mainpc", docker_source="docker", daemon_settings=settings)
+    (finding,) = bare.said("mainpc", "images")
+    assert finding.level == level
+    bare.change_host("mainpc", docker_source="distribution", daemon_settings=settings)
+    assert bare.said("mainpc", "images")[0].level == "ok"
+
+
 def test_a_restart_that_stops_only_our_own_needs_none(running: Scene) -> None:
     other_settings(running)
     assert running.said("mainpc", "docker-restart")[0].level == "ok"
@@ -612,7 +638,7 @@ def test_agents_that_may_run_on_several_hosts_count_in_equal_parts(bare: Scene) 
 def test_room_is_counted_where_the_engine_keeps_it(bare: Scene) -> None:
     bare.readings["mainpc"]["disk"]["/var/lib/containerd"]["free"] = 0
     assert bare.wrong() == []
-    bare.change_host("mainpc", docker_source="docker")
+    bare.change_host("mainpc", docker_source="docker", daemon_settings={})
     (finding,) = bare.said("mainpc", "disk")
     assert finding.message.startswith("/var/lib/containerd: 0.0 MB free")
     bare.change_host("mainpc", docker_source="distribution", daemon_settings={"data-root": "/srv/docker"})

@@ -22,6 +22,7 @@ ARCHIVE_FACTOR = 3
 REGISTRY_IMAGE_BYTES = 4 * GIB
 VOLUME_BYTES = 1 * GIB
 SPARE_BYTES = 1 * GIB
+CONTAINERD_STORE = "containerd-snapshotter"
 DOCKER_ROOT, CONTAINERD_ROOT = "/var/lib/docker", "/var/lib/containerd"
 _NANO = 1_000_000_000
 
@@ -43,7 +44,7 @@ def disk(subject: Subject) -> Iterator[Said]:
     rooms = subject.part("disk")
     engine = subject.part("engine") or {}
     data = engine.get("root") or data_root(subject.host)
-    unpacked = CONTAINERD_ROOT if _in_containerd(subject.host, engine) else data
+    unpacked = CONTAINERD_ROOT if in_containerd(subject.host, engine) else data
     spare = Need(data, SPARE_BYTES, f"{_gb(SPARE_BYTES)} spare")
     needs = [*_images(subject, unpacked), *_volumes(subject, data), spare]
     logs = _logs(subject.fleet, subject.host, data)
@@ -87,8 +88,14 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _in_containerd(host: Host, engine: Mapping[str, Any]) -> bool:
-    """Docker's own packages keep images in containerd unless an older engine already keeps them itself."""
+def in_containerd(host: Host, engine: Mapping[str, Any]) -> bool:
+    """Whether the engine will keep images in containerd's store once it has its settings.
+
+    Without a word about it Docker's own packages do, unless an older engine already keeps them itself.
+    """
+    features = host.daemon_settings.get("features")
+    if isinstance(features, dict) and CONTAINERD_STORE in features:
+        return bool(features[CONTAINERD_STORE])
     return bool(engine.get("images_in_containerd", host.docker_source == "docker"))
 
 

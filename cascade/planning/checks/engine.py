@@ -7,7 +7,7 @@ from typing import Any
 
 from cascade.model.image import RegistryImage
 from cascade.model.reference import PUBLIC_REGISTRY
-from cascade.planning.checks.capacity import missing_images, wanted_images
+from cascade.planning.checks.capacity import CONTAINERD_STORE, in_containerd, missing_images, wanted_images
 from cascade.planning.checks.subject import Said, Subject
 from cascade.planning.desired import ENGINE_PACKAGES
 from cascade.planning.specs import LABEL_SYSTEM
@@ -82,20 +82,27 @@ def restart(subject: Subject) -> Iterator[Said]:
     if not _restarts(subject):
         yield Said("ok", "Docker is not restarted")
         return
-    others = [
-        item for item in subject.part("engine")["containers"] if not _of(item, subject.fleet.settings.system)
-    ]
-    if not others:
+    if not (harm := list(_harm(subject))):
         yield Said("ok", "Docker is restarted; no container of anybody else runs in it")
         return
-    names = ", ".join(f"{item['name']} ({item['image']})" for item in others)
     settings = ", ".join(_differing(subject))
-    message = f"new settings ({settings}) restart Docker, which stops {names}"
+    message = f"new settings ({settings}) restart Docker, which {' and '.join(harm)}"
     if subject.facts.allow_docker_restart:
         yield Said("warning", message, "allowed: start them again where their restart policy does not")
     else:
         option = "`--allow-docker-restart`, with pyinfra `--data allow_docker_restart=True`"
         yield Said("error", message, f"if they may stop, add {option}; or stop them yourself first")
+
+
+def _harm(subject: Subject) -> Iterator[str]:
+    """What a restart with the new settings does to things that are not Cascade's."""
+    engine = subject.part("engine")
+    system = subject.fleet.settings.system
+    others = [item for item in engine["containers"] if not _of(item, system)]
+    if names := ", ".join(f"{item['name']} ({item['image']})" for item in others):
+        yield f"stops {names}"
+    if engine["images_in_containerd"] and not in_containerd(subject.host, engine):
+        yield "hides all images and containers that are in containerd's store, until that is set back"
 
 
 def _restarts(subject: Subject) -> bool:
@@ -149,6 +156,12 @@ def images(subject: Subject) -> Iterator[Said]:
             )
     missing = missing_images(subject)
     from_here = [source for source in missing.values() if source.archive]
+    if from_here and in_containerd(subject.host, subject.part("engine") or {}):
+        yield Said(
+            "error",
+            "an archive's image keeps its ID in Docker's classic store only; this engine uses containerd's",
+            subject.setting(f'daemon_settings = {{…, "features": {{"{CONTAINERD_STORE}": False}}}}'),
+        )
     said = [f"{len(wanted_images(subject)) - len(missing)} there"]
     said += [f"{len(from_here)} sent from here"] if from_here else []
     said += [f"{', '.join(wanted)} answers for {len(missing) - len(from_here)}"] if wanted else []
