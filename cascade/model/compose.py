@@ -470,7 +470,7 @@ Restart = Annotated[RestartPolicy, BeforeValidator(_restart)]
 
 
 class UpdateConfig(Strict):
-    """How replicas are exchanged. Going back is Cascade's, for the whole group, so the engine only pauses."""
+    """How replicas are exchanged. A service taken back alone would leave its group half old: so only pause."""
 
     parallelism: Whole = Field(1, ge=1)
     delay: Seconds = 0
