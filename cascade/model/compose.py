@@ -470,7 +470,7 @@ Restart = Annotated[RestartPolicy, BeforeValidator(_restart)]
 
 
 class UpdateConfig(Strict):
-    """How replicas are exchanged. A service taken back alone would leave its group half old: so only pause."""
+    """How replicas are exchanged: one service taken back alone would leave its group half old, so pause only."""
 
     parallelism: Whole = Field(1, ge=1)
     delay: Seconds = 0
