@@ -18,7 +18,7 @@ from cascade.model.networks import SETTINGS
 from cascade.model.options import Options
 from cascade.model.salvage import salvage
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of
-from cascade.model.wording import PLACEHOLDER, line_for, placeholder, shown, wording
+from cascade.model.wording import PLACEHOLDER, UNFILLED, line_for, placeholder, shown, wording
 from operations.python_files import PythonFiles
 from operations.sources import COMMAND_LINE, EVERYBODYS, Sources
 from operations.stand_ins import stand_ins
@@ -88,26 +88,25 @@ class _Examination:
         elif options.stand_ins or not check_images:
             self.doubtful.add("images")
         if settings is None or None in hosts.values():
-            raise InvalidFiles(self.problems)
+            raise InvalidFiles(sorted(self.problems, key=lambda problem: problem.file))
         fleet = Fleet(settings, {name: host for name, host in hosts.items() if host}, groups, options)
         by_file = {reading.file: reading for reading in readings}
         doubts = Doubts(frozenset(self.doubtful), by_file, self.doubtful_of)
         self._say(misfits(fleet, doubts))
         if self.problems:
-            raise InvalidFiles(self.problems)
+            raise InvalidFiles(sorted(self.problems, key=lambda problem: problem.file))
         return fleet
 
     def _settings(self, options: Options) -> Values:
         return {**self.shared, "images": {}} if options.stand_ins else self.shared
 
     def _host(self, name: str, values: Values) -> Host | None:
+        for key in filter(values.__contains__, _KNOWN):
+            places = list(_placeholders(values[key], (key,)))
+            self.doubtful |= {key} if places else set()
+            self._say(Problem(SETTINGS, path_of(at, name), *placeholder(str(at[-1]))) for at in places)
         self._say(_strays(name, values))
         self._say(_ssh_problems(name, values))
-        for key, value in values.items():
-            places = _placeholders(value, (key,)) if key in _KNOWN else ()
-            self._say(
-                Problem(SETTINGS, path_of(place, name), *placeholder(str(place[-1]))) for place in places
-            )
         return self._model(Host, {**values, "name": name}, name, SETTINGS)
 
     def _model(self, model: type[Model], values: Values, root: str, file: str) -> Model | None:
@@ -155,12 +154,12 @@ class _Examination:
                     yield Problem(SETTINGS, path_of([name], at), reason, fix)
 
     def _say(self, problems: Iterator[Problem] | list[Problem]) -> None:
-        """Each once, and nothing about what lies in a value that is wrong itself."""
+        """Each once, and nothing more about a placeholder or about what a wrong value lies in."""
         for problem in map(self.sources.located, problems):
-            known = [said.path for said in self.problems if said.file == problem.file]
-            if problem not in self.problems and not any(
-                path.startswith(f"{problem.path}.") for path in known
-            ):
+            beside = [said for said in self.problems if said.file == problem.file]
+            inside = any(said.path.startswith(f"{problem.path}.") for said in beside)
+            unfilled = any(said.path == problem.path and said.reason == UNFILLED for said in beside)
+            if not (inside or unfilled or problem in beside):
                 self.problems.append(problem)
 
 

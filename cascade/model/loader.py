@@ -123,7 +123,7 @@ def examine_document(document: object, file: str) -> Reading:
     known = without(said, set(refused))
     problems += [Problem(file, *fault) for fault in islice(_text_faults(known), MOST)]
     if len(problems) >= MOST:
-        return Reading(file, None, tuple(problems))
+        return Reading(file, None, tuple(problems[:MOST]))
     stand_ins = _STAND_INS | {"name": Path(file).stem}
     found = salvage(GroupFile, _unescaped(known), stand_ins, {"file": file})
     named = {problem.path for problem in problems}
@@ -135,7 +135,7 @@ def examine_document(document: object, file: str) -> Reading:
     reading = Reading(file, found.model, tuple(problems), left_out)
     fitting = [] if found.model is None else found.model.problems()
     problems += [problem for problem in fitting if not reading.doubts(problem.path)]
-    return Reading(file, found.model, tuple(problems), left_out)
+    return Reading(file, found.model, tuple(problems[:MOST]), left_out)
 
 
 def _without_fragments(document: dict[Any, Any]) -> dict[Any, Any]:

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 # Whoever writes an inventory for others to fill in leaves this where they must write something.
 PLACEHOLDER = "CHANGE-ME"
+UNFILLED = f"still a placeholder, {PLACEHOLDER}"
 
 _SHOWN = 60
 _WORDS = {True: "true", False: "false", None: "nothing"}
@@ -122,7 +123,7 @@ def wording(error: ErrorDetails, python: bool = False) -> tuple[str, str]:
 def placeholder(key: str) -> tuple[str, str]:
     """What is said of a place that still holds PLACEHOLDER."""
     example = f", like {_PYTHON[key]}" if key in _PYTHON else ""
-    return f"still a placeholder, {PLACEHOLDER}", f"write your own value{example}"
+    return UNFILLED, f"write your own value{example}"
 
 
 def reason_and_fix(message: str) -> tuple[str, str]:

@@ -265,6 +265,34 @@ def test_what_can_only_be_wrong_alone_ends_a_deployment_too(
     assert any(project.expected(row).reason in line for line in lines), lines
 
 
+def test_every_placeholder_is_told_once_whatever_else_is_wrong_with_it(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(
+        INVENTORY,
+        '_ssh = {"ssh_hostname": "CHANGE-ME address", "ssh_user": "CHANGE-ME"}\n'
+        'mainpc = [("mainpc", {**_ssh, "swarm_address": "CHANGE-ME"})]\n'
+        'pc2 = [("pc2", {"swarm_address": "192.0.2.12"})]\n',
+    )
+    with (tmp_path / "group_data/home.py").open("a") as file:
+        file.write(
+            'images["cascade/core"] = ArchiveImage(path="images/CHANGE-ME.tar")\n'
+            'node_labels = {"system": "mainpc", "rack": "CHANGE-ME"}\n'
+            'packages = ["curl", "CHANGE-ME"]\n'
+        )
+    lines = command(project, *VALIDATE).stdout.splitlines()
+    assert sorted(line.partition(";")[0] for line in lines) == [
+        f"{file}: {path}: still a placeholder, CHANGE-ME"
+        for file, path in (
+            ("group_data/home.py", "images['cascade/core'].path"),
+            ("group_data/home.py", "node_labels.rack"),
+            ("group_data/home.py", "packages[1]"),
+            (INVENTORY, "mainpc.ssh_hostname"),
+            (INVENTORY, "mainpc.ssh_user"),
+            (INVENTORY, "mainpc.swarm_address"),
+        )
+    ]
+
+
 def test_what_is_found_comes_as_json_too(tmp_path: Path) -> None:
     project = Project(tmp_path)
     assert json.loads(command(project, *VALIDATE, "--json").stdout) == {"valid": True, "problems": []}

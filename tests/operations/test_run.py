@@ -77,14 +77,13 @@ def test_every_problem_of_hosts_settings_and_groups_comes_at_once(
             pc2={"reservation_scale": 0, "node_label": {"system": "pc2"}},
         )
     )
-    where = [problem.rsplit(": ", 1)[0] for problem in found]
-    assert where == [
+    assert {problem.rsplit(": ", 1)[0] for problem in found} == {
         "inventory: mainpc.swarm_role",
         "inventory: pc2.node_label",
         "inventory: pc2.reservation_scale",
         "group_data/all.py: networks[0].subnet",
         str(tmp_path),
-    ]
+    }
 
 
 @pytest.mark.parametrize(

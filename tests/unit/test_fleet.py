@@ -102,6 +102,12 @@ PINNED = "placement: {constraints: [node.labels.system == one]}"
             "two.swarm_role",
             "exactly one host is the manager, and one is one already",
         ),
+        (
+            {"hosts": {"Main PC": ONE}},
+            "inventory",
+            "['Main PC']",
+            "'Main PC' is no DNS name of lower-case letters, digits, - and dots",
+        ),
         ({"hosts": {}}, "inventory", "", "there is no host in it"),
         (
             {"hosts": {"one": ONE, "two": {**TWO, "swarm_address": "192.0.2.1"}}},
