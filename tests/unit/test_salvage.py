@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import model_validator
 
-from cascade.model.salvage import Salvage, salvage
+from cascade.model.salvage import MOST, Salvage, salvage
 from cascade.model.strict import Strict
 
 
@@ -88,3 +88,11 @@ def test_what_does_not_fit_together_is_found_behind_a_mistake() -> None:
     found = saved({"name": "Reynard", "legs": [{"joint": "a"}, {"joint": "b"}], "marks": 5})
     assert found.model is None
     assert places(found) == [("marks",), ()]
+
+
+@pytest.mark.parametrize(("many", "told", "saved_one"), [(MOST, MOST, True), (MOST + 1, MOST, False)])
+def test_of_more_mistakes_than_a_person_makes_the_first_are_told(
+    many: int, told: int, saved_one: bool
+) -> None:
+    found = saved({"name": "Reynard", "marks": {str(number): "x" for number in range(many)}})
+    assert (len(found.errors), found.model is not None) == (told, saved_one)
