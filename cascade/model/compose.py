@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
+from posixpath import normpath
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -82,7 +83,7 @@ def _absolute(path: str) -> str:
 
 
 def _mount_point(path: str) -> str:
-    if not path.strip("/"):
+    if normpath(path) in ("/", "//"):
         raise ValueError("nothing can be mounted on / itself: write one like /data")
     return path
 
@@ -172,7 +173,11 @@ class HealthTiming(Strict):
 
 
 def _octal(value: object) -> object:
-    return int(value, 8) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"(?:0o)?[0-7]+", value) is None:
+        raise ValueError(f"{shown(value)} is no octal number: write one like 1770")
+    return int(value, 8)
 
 
 FileMode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=0o7777)]
@@ -225,14 +230,16 @@ class Mount(Strict):
                 f"{source!r} is a path of the machine that deploys, and no folder is sent to the hosts:"
                 " put it on the host and write its absolute path"
             )
-        if mode not in ("", "ro", "rw"):
-            raise ValueError(f"{value!r}: only ro and rw are honoured behind the target: take {mode} out")
+        if odd := [option for option in mode.split(",") if option not in ("", "ro", "rw")]:
+            raise ValueError(
+                f"{value!r}: only ro and rw are honoured behind the target: take {', '.join(odd)} out"
+            )
         if not target.startswith("/"):
             raise ValueError(
                 f"{value!r} is not `volume:/target` or `/source:/target`: write one like data:/data:ro"
             )
         kind = "bind" if source.startswith("/") else "volume"
-        return {"type": kind, "source": source, "target": target, "read_only": mode == "ro"}
+        return {"type": kind, "source": source, "target": target, "read_only": "ro" in mode.split(",")}
 
     @field_validator("source")
     @classmethod
@@ -420,7 +427,8 @@ class Ulimit(Strict):
     def _above_the_soft_one(cls, hard: int, info: ValidationInfo) -> int:
         soft = info.data.get("soft", 0)
         if hard != -1 and not 0 <= soft <= hard:
-            raise ValueError(f"{hard} is below the soft limit, {soft}: write {soft} or more")
+            least = "-1" if soft == -1 else f"{soft} or more"
+            raise ValueError(f"{hard} is below the soft limit, {soft}: write {least}")
         return hard
 
     @model_validator(mode="before")
@@ -462,7 +470,7 @@ def _restart(value: object) -> object:
     if name not in conditions or (colon and (name != "on-failure" or not count.isdecimal())):
         raise ValueError(
             f"{value!r} is no way to restart: write no, always, unless-stopped, on-failure or on-failure:3"
-        )
+    """How replicas are exchanged. Only pause: a service taken back alone leaves its group half old."""
     return {"condition": conditions[name], **({"max_attempts": int(count)} if colon else {})}
 
 
