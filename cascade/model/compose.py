@@ -470,7 +470,7 @@ def _restart(value: object) -> object:
     if name not in conditions or (colon and (name != "on-failure" or not count.isdecimal())):
         raise ValueError(
             f"{value!r} is no way to restart: write no, always, unless-stopped, on-failure or on-failure:3"
-    """How replicas are exchanged. Only pause: a service taken back alone leaves its group half old."""
+        )
     return {"condition": conditions[name], **({"max_attempts": int(count)} if colon else {})}
 
 
