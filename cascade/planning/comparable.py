@@ -33,7 +33,7 @@ _SETS = {
     "Hosts",
     "ExtraHosts",
 }
-_MAPS = {"Labels", "Sysctls", "Options", "Config"}
+_MAPS = {"Labels", "Sysctls", "Options", "Config", "ExposedPorts"}
 _NOT_STATE = {"ForceUpdate", "cascade.release"}
 
 

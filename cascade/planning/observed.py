@@ -22,6 +22,7 @@ _BODY = (
     "Entrypoint",
     "Cmd",
     "Env",
+    "ExposedPorts",
     "Tty",
     "OpenStdin",
     "WorkingDir",
@@ -243,12 +244,13 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
     said = (*_BODY, *(name for name in _NAMED_BY_ENGINE if name in ours))
     body = {name: _own(container["Config"].get(name), image.get(name), ours.get(name)) for name in said}
     networks = container["NetworkSettings"]["Networks"]
-    defaulted = (name for name in _DEFAULTED_BY_ENGINE if name in ours.get("HostConfig", {}))
-    compared = (*_HOST_CONFIG, *defaulted)
+    on_host = {name: container["HostConfig"].get(name) for name in _HOST_CONFIG}
+    for name in ours.get("HostConfig", {}).keys() & set(_DEFAULTED_BY_ENGINE):
+        on_host[name] = _asked(container["HostConfig"].get(name), ours["HostConfig"][name])
     observed.resources[key] = {
         **body,
         "Image": container["Config"]["Image"],
-        "HostConfig": {name: container["HostConfig"].get(name) for name in compared},
+        "HostConfig": on_host,
         "NetworkingConfig": {
             "EndpointsConfig": {
                 _present(observed, name, endpoint): {
@@ -264,6 +266,13 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
     health = state.get("Health", {}).get("Status", "healthy")
     observed.health[key] = int(state["Running"] and health == "healthy")
     observed.placed[key] = (host,)
+
+
+def _asked(value: Any, wanted: Any) -> Any:
+    """Without the log options that the engine adds from its own settings to those of a container."""
+    if isinstance(value, dict) and isinstance(wanted, dict):
+        return {name: _asked(value[name], wanted[name]) for name in value if name in wanted}
+    return value
 
 
 def _present(observed: Observed, name: str, endpoint: Mapping[str, Any]) -> str:

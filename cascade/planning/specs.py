@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from cascade.model.compose import HealthCheck, Mount, Placement, RestartPolicy, Tmpfs, TmpfsOptions
+from cascade.model.compose import HealthCheck, Mount, Placement, Port, RestartPolicy, Tmpfs, TmpfsOptions
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
@@ -303,10 +303,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "Memory": share.memory_limit or 0,
             "MemoryReservation": _scaled(share.memory_reservation, host.reservation_scale, LEAST_MEMORY) or 0,
             "RestartPolicy": _container_restart(service.restart_policy),
-            "PortBindings": {
-                f"{port.target}/{port.protocol}": [{"HostIp": "", "HostPort": str(port.published)}]
-                for port in workload.ports
-            },
+            "PortBindings": _bindings(workload.ports),
             **_said({"PidsLimit": service.pids, "GroupAdd": list(service.group_add)}),
             **_dns(service, "Dns", "DnsSearch", "DnsOptions"),
             **({"ShmSize": service.shm_size} if service.shm_size else {}),
@@ -319,16 +316,27 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             }
         },
     }
-    body |= _said({"Tty": service.tty, "OpenStdin": service.stdin_open})
+    # The engine publishes no port that is not exposed too.
+    exposed: Spec = {target: {} for target in body["HostConfig"]["PortBindings"]}
+    body |= _said({"Tty": service.tty, "OpenStdin": service.stdin_open, "ExposedPorts": exposed})
     said = {name: value for name, value in body.items() if value not in ("", [], None)}
     return {**said, "Labels": service.labels | _labels(workload, fleet, digest(said))}
 
 
+def _bindings(ports: tuple[Port, ...]) -> Spec:
+    """The host's ports by the container's, which may be published more than once."""
+    found: Spec = {}
+    for port in ports:
+        at = found.setdefault(f"{port.target}/{port.protocol}", [])
+        at.append({"HostIp": "", "HostPort": str(port.published)})
+    return found
+
+
 def _container_restart(policy: RestartPolicy) -> Spec:
-    if policy.condition == "any":
-        return {"Name": "always", "MaximumRetryCount": 0}
-    name = "no" if policy.condition == "none" else policy.condition
-    return {"Name": name, "MaximumRetryCount": policy.max_attempts or 0}
+    """Only a container that restarts on failure may count."""
+    if policy.condition == "on-failure":
+        return {"Name": "on-failure", "MaximumRetryCount": policy.max_attempts or 0}
+    return {"Name": "no" if policy.condition == "none" else "always", "MaximumRetryCount": 0}
 
 
 def _container_logging(workload: Workload) -> Spec:

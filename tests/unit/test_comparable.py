@@ -1,6 +1,7 @@
 """What the engine returns for what was posted compares equal to it."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -233,6 +234,29 @@ def test_a_host_container_is_planned_once_and_then_needs_no_change(
     assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [])})) == ["create container alpha_fox: "]
     found = inspected("alpha_fox", in_another_order(container_body(fox, fleet)))
     assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == []
+
+
+def test_log_options_that_the_engine_adds_from_its_own_settings_are_no_difference(alpha: Any) -> None:
+    logging = {"driver": "json-file", "options": {"max-size": "1m"}}
+    said = {"devices": ["/dev/snd"], "networks": ["cascade-internal"], "logging": logging}
+    (fox,), fleet = alpha(json.dumps(said))
+    found = inspected("alpha_fox", container_body(fox, fleet))
+    options = found["container"]["HostConfig"]["LogConfig"]["Config"]
+    options["max-file"] = "5"
+    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == []
+    options["max-size"] = "2m"
+    (change,) = rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])}))
+    assert "HostConfig.LogConfig.Config.max-size 2m → 1m" in change
+
+
+def test_a_host_container_whose_port_nobody_exposed_is_replaced(alpha: Any) -> None:
+    said = {"devices": ["/dev/snd"], "ports": ["80:1000"], "networks": ["cascade-external"]}
+    (fox,), fleet = alpha(json.dumps(said))
+    found = inspected("alpha_fox", container_body(fox, fleet))
+    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == []
+    del found["container"]["Config"]["ExposedPorts"]
+    (change,) = rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])}))
+    assert change.startswith("replace container alpha_fox: ExposedPorts")
 
 
 def test_a_host_container_that_has_stopped_is_only_started(rich: Rich) -> None:

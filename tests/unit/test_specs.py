@@ -570,7 +570,11 @@ def test_what_the_service_says_reaches_its_containers(alpha: Alpha) -> None:
             ("on-failure", SECOND, 3, 60 * SECOND),
             {"Name": "on-failure", "MaximumRetryCount": 3},
         ),
-        ({"condition": "none"}, ("none", 5 * SECOND, 0, 0), {"Name": "no", "MaximumRetryCount": 0}),
+        (
+            {"condition": "none", "max_attempts": 3},
+            ("none", 5 * SECOND, 3, 0),
+            {"Name": "no", "MaximumRetryCount": 0},
+        ),
         (
             {"condition": "any", "max_attempts": 10},
             ("any", 5 * SECOND, 10, 0),
@@ -849,3 +853,13 @@ def test_every_spec_can_be_posted_as_json(home_fleet: Fleet) -> None:
         make = service_spec if found.kind == "service" else container_body
         said = make(found, home_fleet)
         assert json.loads(json.dumps(said, allow_nan=False)) == said
+
+
+def test_every_port_of_a_host_container_is_exposed_and_bound(alpha: Alpha) -> None:
+    said = {"devices": ["/dev/snd"], "ports": ["80:1000", "81:1000"], "networks": ["cascade-external"]}
+    (fox,), fleet = alpha(json.dumps(said))
+    body = container_body(fox, fleet)
+    assert body["ExposedPorts"] == {"1000/tcp": {}}
+    assert body["HostConfig"]["PortBindings"] == {
+        "1000/tcp": [{"HostIp": "", "HostPort": "80"}, {"HostIp": "", "HostPort": "81"}]
+    }
