@@ -261,6 +261,10 @@ class Mount(Strict):
         return self
 
 
+# Source: moby, daemon/oci_linux.go: what the engine gives each such file system anyway.
+_TMPFS_HAS = ("rw", "noexec", "nosuid", "nodev")
+
+
 class Tmpfs(Strict):
     """A file system in memory: `/target[:size=64M,mode=1770]`."""
 
@@ -274,7 +278,8 @@ class Tmpfs(Strict):
         if not isinstance(value, str):
             raise ValueError(f"{shown(value)} is no text: write one like /run or /run:size=64M,mode=1770")
         target, colon, options = value.partition(":")
-        pairs = [("target", "", target), *(option.partition("=") for option in options.split(",") if colon)]
+        said = [option for option in options.split(",") if colon and option not in _TMPFS_HAS]
+        pairs = [("target", "", target), *(option.partition("=") for option in said)]
         if repeated := twice(name for name, _, _ in pairs):
             raise ValueError(f"{', '.join(repeated)} stands twice: remove one of the two")
         return {name: text for name, _, text in pairs}
@@ -478,7 +483,7 @@ Restart = Annotated[RestartPolicy, BeforeValidator(_restart)]
 
 
 class UpdateConfig(Strict):
-    """How replicas are exchanged: one service taken back alone would leave its group half old, so pause only."""
+    """How replicas are exchanged. Only pause: a service taken back alone leaves its group half old."""
 
     parallelism: Whole = Field(1, ge=1)
     delay: Seconds = 0

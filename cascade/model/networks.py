@@ -49,8 +49,15 @@ def _not_the_engines(name: str) -> str:
 
 
 _check_name = fits(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "is no name of a network", "cascade-internal")
+
+
+def check_network(name: str) -> str:
+    """Raises ValueError for what the engine would not make a network of."""
+    return _not_the_engines(_check_name(name))
+
+
 Subnet = Annotated[IPv4Network, BeforeValidator(_subnet)]
-NetworkName = Annotated[str, AfterValidator(_check_name), AfterValidator(_not_the_engines)]
+NetworkName = Annotated[str, AfterValidator(check_network)]
 
 
 class Overlay(Strict):

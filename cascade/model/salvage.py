@@ -67,16 +67,22 @@ def _mended(values: Any, error: ErrorDetails, stand_ins: Mapping[str, Any], left
     """The values without this error."""
     place = error["loc"]
     if error["type"] == "missing" and place[-1] in stand_ins:
-        left_out.add(place)
-        return _with(values, place, stand_ins[str(place[-1])])
+        mended = _with(values, place, stand_ins[str(place[-1])])
+        if mended is not _NOTHING:
+            left_out.add(place)
+            return mended
     return _without(values, place[:-1] if error["type"] == "missing" else place, stand_ins, (), left_out)
 
 
 def _with(values: Any, place: Place, stand_in: Any) -> Any:
+    """Pydantic writes odd keys as texts, by which they cannot be found again."""
     key, *rest = place
     if not rest:
         return {**values, key: stand_in}
-    return _replaced(values, key, _with(values[key], tuple(rest), stand_in))
+    if not _holds(values, key):
+        return _NOTHING
+    inner = _with(values[key], tuple(rest), stand_in)
+    return inner if inner is _NOTHING else _replaced(values, key, inner)
 
 
 def _without(
@@ -84,8 +90,8 @@ def _without(
 ) -> Any:
     """Leaves out the nearest key: a list goes as a whole, so that the places in others stay true."""
     key, *rest = place or (None,)
-    inside = isinstance(values, Mapping) and key in values
-    if not inside and not (isinstance(values, (list, tuple)) and isinstance(key, int) and key < len(values)):
+    inside = isinstance(values, Mapping)
+    if not _holds(values, key):
         return _NOTHING
     here: Place = (*above, *([key] if key is not None else []))
     inner = _without(values[key], tuple(rest), stand_ins, here, left_out)
@@ -94,9 +100,15 @@ def _without(
     if not inside:
         return _NOTHING
     left_out.add(here)
-    if above and f"{above[-1]}.*" in stand_ins:
+    if above and f"{above[-1]}.*" in stand_ins and rest != ["[key]"]:
         return _replaced(values, key, stand_ins[f"{above[-1]}.*"])
     return {name: value for name, value in values.items() if name != key}
+
+
+def _holds(values: Any, key: Any) -> bool:
+    if isinstance(values, Mapping):
+        return key in values
+    return isinstance(values, (list, tuple)) and isinstance(key, int) and key < len(values)
 
 
 def _replaced(values: Any, key: Any, value: Any) -> Any:

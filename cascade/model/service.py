@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from posixpath import normpath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from cascade.model.agent import Agent, kebab_case
 from cascade.model.capability import Capability
@@ -35,6 +36,7 @@ from cascade.model.compose import (
     Untemplated,
 )
 from cascade.model.names import fits
+from cascade.model.networks import NetworkName, check_network
 from cascade.model.order import agent_order, waves
 from cascade.model.process import HostName, ImageName, StopSignal, UlimitName, User, WorkingDir
 from cascade.model.quantities import MemoryBytes, Seconds, Whole
@@ -151,7 +153,7 @@ class ExternalNetwork(Strict):
     """Networks are the fleet's, declared in group_data; a group file only names them."""
 
     external: Literal[True]
-    name: str | None = None
+    name: NetworkName | None = None
 
 
 class NamedVolume(Strict):
@@ -174,6 +176,13 @@ class GroupFile(Strict):
     enabled: bool = Field(True, alias="x-enabled")
 
     _file: str = PrivateAttr("")
+
+    @field_validator("networks")
+    @classmethod
+    def _named(cls, networks: dict[str, ExternalNetwork]) -> dict[str, ExternalNetwork]:
+        for key, network in networks.items():
+            check_network(network.name or key)
+        return networks
 
     def model_post_init(self, context: Any) -> None:
         self._file = (context or {}).get("file", f"{self.name}.yaml")
@@ -208,9 +217,8 @@ class GroupFile(Strict):
             yield from self._mount_problems(f"services.{name}", service)
             yield from self._said_twice(f"services.{name}", service)
             for missing in sorted(service.depends_on.keys() - self.services.keys()):
-                yield self._missing(
-                    f"services.{name}.depends_on", "file has no service", missing, self.services
-                )
+                others = [other for other in self.services if other != name]
+                yield self._missing(f"services.{name}.depends_on", "file has no service", missing, others)
         yield from self._cycle()
         for network in twice(self.network_names().values()):
             yield self._problem(
@@ -225,8 +233,8 @@ class GroupFile(Strict):
     def _problem(self, path: str, reason: str, fix: str) -> Problem:
         return Problem(self.file, path, reason, fix)
 
-    def _missing(self, path: str, what: str, name: str, known: Iterable[str]) -> Problem:
-        fix = f"write one of {', '.join(known)}, or remove it"
+    def _missing(self, path: str, what: str, name: str, known: Sequence[str]) -> Problem:
+        fix = f"write one of {', '.join(known)}, or remove it" if known else "remove it"
         return self._problem(path, f"the {what} {name}", fix)
 
     def _parts(self) -> Iterator[tuple[str, Service | Agent]]:
@@ -256,7 +264,7 @@ class GroupFile(Strict):
         for number, agent in enumerate(service.agents):
             for missing in sorted(set(agent.depends_on) - known):
                 where = f"{path}.x-agents[{number}].depends_on"
-                yield self._missing(where, "group has no agent", missing, known)
+                yield self._missing(where, "group has no agent", missing, sorted(known - {agent.name}))
         try:
             waves(agent_order(service.agents))
         except ValueError as error:
@@ -308,7 +316,7 @@ class GroupFile(Strict):
 
 
 def _targets(mounts: Iterable[Mount | Tmpfs]) -> list[str]:
-    return [mount.target.rstrip("/") for mount in mounts]
+    return [normpath(mount.target) for mount in mounts]
 
 
 def _clashes(names: list[str]) -> list[tuple[str, ...]]:

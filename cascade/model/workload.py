@@ -18,8 +18,9 @@ Amount = Decimal | int
 Exact = Amount | Fraction
 Portions = dict[str, Fraction | None]
 
-# Swarm refuses less than the one, the engine less than the other.
+# Swarm refuses to reserve less than the one, the kernel to limit to less than the next, the engine the last.
 LEAST_NANO_CPUS = 1_000_000
+LEAST_CPU_LIMIT = 10_000_000
 LEAST_MEMORY = 6 * 2**20
 
 
@@ -42,10 +43,12 @@ class Share:
     @property
     def too_small(self) -> bool:
         """The engine refuses less, and takes 0 for unlimited."""
-        cpus, memory = (self.cpu_limit, self.cpu_reservation), (self.memory_limit, self.memory_reservation)
-        amounts = [(amount, LEAST_NANO_CPUS) for amount in cpus] + [
-            (amount, LEAST_MEMORY) for amount in memory
-        ]
+        amounts = (
+            (self.cpu_limit, LEAST_CPU_LIMIT),
+            (self.cpu_reservation, LEAST_NANO_CPUS),
+            (self.memory_limit, LEAST_MEMORY),
+            (self.memory_reservation, LEAST_MEMORY),
+        )
         return any(amount is not None and amount < least for amount, least in amounts)
 
 
@@ -148,7 +151,8 @@ def workloads_of_service(group: GroupFile, name: str, timing: HealthTiming) -> l
         )
     if poor := sorted(workload.agent for workload in found if workload.share.too_small):
         raise ValueError(
-            f"the budget leaves {', '.join(poor)} less than 0.001 CPUs or 6M of memory: write more"
+            f"the budget leaves {', '.join(poor)} less than 0.01 CPUs, 0.001 reserved CPUs or 6M of memory:"
+            " write more"
         )
     return found
 

@@ -152,7 +152,8 @@ def test_where_an_agent_is_unlimited_reservations_are_divided_equally() -> None:
 @pytest.mark.parametrize(
     ("agents", "limits", "reservations", "poor"),
     [
-        ([{}] * 3, {"cpus": "0.002"}, {}, "A0, A1, A2"),
+        ([{}] * 3, {"cpus": "0.029"}, {}, "A0, A1, A2"),
+        ([{}] * 3, {"cpus": "0.03"}, {}, None),
         ([{}], {"cpus": "1"}, {"cpus": "0.001"}, None),
         ([{}] * 2, {"cpus": "1"}, {"cpus": "0.001"}, "A0, A1"),
         ([{}], {"memory": "6M"}, {}, None),
@@ -168,9 +169,8 @@ def test_a_share_that_the_engine_would_refuse_is_an_error(
     if poor is None:
         assert _workloads(written)
     else:
-        with pytest.raises(
-            ValueError, match=rf"^the budget leaves {poor} less than 0\.001 CPUs or 6M of memory: write more$"
-        ):
+        least = r"0\.01 CPUs, 0\.001 reserved CPUs or 6M of memory"
+        with pytest.raises(ValueError, match=rf"^the budget leaves {poor} less than {least}: write more$"):
             _workloads(written)
 
 

@@ -275,6 +275,7 @@ def test_a_device_that_cannot_be_honoured_is_refused(written: Any) -> None:
         ("/run:size=64M", ("/run", 64 * 2**20, None)),
         ("/run:mode=1770", ("/run", None, 0o1770)),
         ("/run:mode=700,size=1k", ("/run", 1024, 0o700)),
+        ("/run:rw,noexec,nosuid,nodev,size=1k", ("/run", 1024, None)),
     ],
 )
 def test_a_file_system_in_memory_has_a_size_and_a_mode(written: str, read: tuple[Any, ...]) -> None:
@@ -288,7 +289,7 @@ def test_a_file_system_in_memory_has_a_size_and_a_mode(written: str, read: tuple
         "run",
         "/",
         "/run:",
-        "/run:noexec",
+        "/run:exec",
         "/run:uid=1000",
         "/run:size=",
         "/run:size=half",
@@ -591,3 +592,25 @@ def test_the_replicas_lie_inside_the_range_of_scale(replicas: int, fits: bool) -
     else:
         with pytest.raises(ValidationError, match=rf"deploy.replicas {replicas} is outside x-scale 1-5"):
             Service.model_validate(written)
+
+
+@pytest.mark.parametrize(
+    ("model", "written", "fix"),
+    [
+        (Mount, "data:/data:ro,z", "take z out"),
+        (Mount, {"type": "tmpfs", "target": "/x", "tmpfs": {"mode": "rwx"}}, "write one like 1770"),
+        (Ulimit, {"soft": -1, "hard": 5}, "write -1"),
+        (Ulimit, {"soft": 7, "hard": 5}, "write 7 or more"),
+    ],
+)
+def test_a_fix_can_be_followed_to_the_letter(model: Any, written: Any, fix: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(written)
+    (error,) = refused.value.errors()
+    assert error["msg"].endswith(f": {fix}")
+
+
+@pytest.mark.parametrize("target", ["/..", "/.", "//", "/a/.."])
+def test_nothing_is_mounted_on_the_root_however_it_is_written(target: str) -> None:
+    with pytest.raises(ValidationError, match="nothing can be mounted on / itself"):
+        Mount.model_validate(f"data:{target}")

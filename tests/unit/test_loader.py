@@ -482,3 +482,25 @@ def test_a_group_that_stands_in_two_files_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_problem_says_where_and_what(problem: Problem, text: str) -> None:
     assert str(problem) == text
+
+
+@pytest.mark.parametrize(
+    ("networks", "path"),
+    [("'a b': {external: true}", "networks"), ("n: {external: true, name: bridge}", "networks.n.name")],
+)
+def test_a_network_that_no_engine_would_make_is_an_error(refuse: Refuse, networks: str, path: str) -> None:
+    text = f"name: a\nservices: {{a: {{image: a}}}}\nnetworks: {{{networks}}}\n"
+    ((found, _),) = refuse(text)
+    assert found == path
+
+
+def test_two_ways_to_write_one_mount_point_are_an_error(refuse: Refuse) -> None:
+    text = "name: a\nservices: {a: {image: a, volumes: ['/x:/a/b', '/y:/a//b/']}}\n"
+    assert refuse(text) == [("services.a.volumes", "more than one thing is mounted on /a/b")]
+
+
+def test_a_service_that_waits_for_what_is_not_there_is_not_told_to_wait_for_itself(read: Read) -> None:
+    with pytest.raises(InvalidFiles) as invalid:
+        read("name: a\nservices: {a: {image: a, depends_on: [db]}}\n")
+    (problem,) = invalid.value.problems
+    assert (problem.reason, problem.fix) == ("the file has no service db", "remove it")

@@ -33,7 +33,7 @@ def saved(values: Any, **stand_ins: Any) -> Salvage[Fox]:
     return salvage(Fox, values, stand_ins)
 
 
-def places(found: Salvage[Fox]) -> list[tuple[int | str, ...]]:
+def places(found: Salvage[Any]) -> list[tuple[int | str, ...]]:
     return [error["loc"] for error in found.errors]
 
 
@@ -96,3 +96,14 @@ def test_of_more_mistakes_than_a_person_makes_the_first_are_told(
 ) -> None:
     found = saved({"name": "Reynard", "marks": {str(number): "x" for number in range(many)}})
     assert (len(found.errors), found.model is not None) == (told, saved_one)
+
+
+class Den(Strict):
+    foxes: dict[str, Fox] = {}
+
+
+@pytest.mark.parametrize("key", [1, 1.5, True, None, b"x"])
+def test_a_key_that_is_no_text_is_told_once(key: Any) -> None:
+    found = salvage(Den, {"foxes": {key: {"age": 2}}}, {"name": "nobody", "foxes.*": {"name": "nobody"}})
+    assert len(set(places(found))) == len(found.errors)
+    assert all(place[0] == "foxes" for place in places(found))
