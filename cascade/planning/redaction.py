@@ -8,10 +8,22 @@ from collections.abc import Iterator
 from typing import Any
 
 REDACTED = "***"
-_SECRET = re.compile(r"pass|pwd|secret|token|key|credential|private|auth", re.IGNORECASE)
+_SECRET = re.compile(r"pass|pwd|secret|token|key|credential|private|auth|webhook", re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w.-]+")
 _OPTION_IN_LINE = re.compile(r"(?:^|\s)(--?[\w.-]+)(?:\s+|=)(\S+)")
-_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# A password may hold what an address may not: all before the last @ is taken for it.
+_IN_ADDRESS = re.compile(r"(?<=://)[^\s'\"]{1,1000}(?=@)")
+# `name=value` and `name: value` inside a line: of a shell, a header, a query, a connection string, JSON.
+_IN_LINE = re.compile(
+    r"""(?<![\w.-])([\w.-]+)["']?\s?[=:]\s?(?=(?:(?:basic|bearer)\s)?["']?([^\s"';&,}]{1,2000}))""",
+    re.IGNORECASE,
+)
+# Options that are secret in some programs only.
+_OF_A_PROGRAM = re.compile(
+    r"""(?<![\w-])(?:curl|wget)\s(?:.{0,500}\s)?(?:-u|--user)[\s=]["']?[^\s:]{1,200}:([^\s"']+)"""
+    r"""|(?<![\w-])(?:mysql|mariadb)[\w-]*\s(?:.{0,500}\s)?-p["']?([^\s"']+)"""
+    r"""|(?<![\w-])redis-cli\s(?:.{0,500}\s)?-a\s["']?([^\s"']+)"""
+)
 # Names that everybody may know, though somebody's password may be the same word.
 _NAMES = {"Aliases", "Image", "Name", "Source", "Target", "Type"}
 # What is shorter would be found in too many other words.
@@ -41,7 +53,11 @@ def shows(text: str, secret: str) -> bool:
 def _secrets(value: Any, name: str = "") -> Iterator[str]:
     for key, item in _items(value, name):
         yield from _secrets(item, key)
+    if isinstance(value, list):
+        yield from _of_programs(" ".join(item for item in value if isinstance(item, str)))
     if isinstance(value, str):
+        yield from _of_programs(value)
+        yield from (word for key, word in _IN_LINE.findall(value) if looks_secret(key))
         variable, _, text = _assignment(value, name)
         if (config := _config(variable, text)) is not None:
             yield from _secrets(config)
@@ -51,6 +67,11 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
         yield from (
             word.strip("'\"") for option, word in _OPTION_IN_LINE.findall(value) if looks_secret(option)
         )
+
+
+def _of_programs(line: str) -> Iterator[str]:
+    for found in _OF_A_PROGRAM.findall(line):
+        yield from found
 
 
 def _items(value: Any, name: str) -> Iterator[tuple[str, Any]]:

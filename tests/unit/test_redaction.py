@@ -26,6 +26,24 @@ from cascade.planning.redaction import redacted
             {"Test": ["CMD-SHELL", "ask --password 'hunter22' --token=abcd -f x"]},
             {"Test": ["CMD-SHELL", "ask --password '***' --token=*** -f x"]},
         ),
+        (
+            {"Env": ["URL=postgres://me:a/b@hunter22@db/x", "QUERY=http://a/?token=hunter22&x=1"]},
+            {"Env": ["URL=postgres://***@db/x", "QUERY=http://a/?token=***&x=1"]},
+        ),
+        (
+            {"Env": ["A=host=x password=hunter22 user=y", "B=x;Pwd=hunter33;y", 'C={"key": "hunter44"}']},
+            {"Env": ["A=host=x password=*** user=y", "B=x;Pwd=***;y", 'C={"key": "***"}']},
+        ),
+        (
+            {"Test": ["CMD", "curl", "-H", "Authorization: Bearer hunter22", "-u", "me:hunter33"]},
+            {"Test": ["CMD", "curl", "-H", "Authorization: Bearer ***", "-u", "me:***"]},
+        ),
+        (
+            {"Test": ["CMD-SHELL", "export API_KEY=hunter22; mysqladmin ping -phunter33"]},
+            {"Test": ["CMD-SHELL", "export API_KEY=***; mysqladmin ping -p***"]},
+        ),
+        ({"Test": ["CMD", "redis-cli", "-a", "hunter22"]}, {"Test": ["CMD", "redis-cli", "-a", "***"]}),
+        ({"Args": ["run", "-p", "8080", "-a", "fox"]}, {"Args": ["run", "-p", "8080", "-a", "fox"]}),
         ({"Env": ["PASSWORD=hunter22", "X=a hunter22 b"]}, {"Env": ["PASSWORD=***", "X=a *** b"]}),
         ({"Args": ["run", "--api-key", "abc", "-p"]}, {"Args": ["run", "--api-key", "***", "-p"]}),
         ({"Args": ["run", "--token=abc", "a=b"]}, {"Args": ["run", "--token=***", "a=b"]}),
