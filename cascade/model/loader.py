@@ -158,8 +158,8 @@ def _text_faults(value: object, *location: int | str) -> Iterator[tuple[str, str
     elif isinstance(value, str) and not _can_be_said(value):
         yield path_of(location), f"{shown(value)} has a character that no container can take", _NO_SIGN
     elif isinstance(value, str) and any(found["variable"] for found in _DOLLAR.finditer(value)):
-        reason = f"{shown(value)} names a variable, and Cascade puts none in"
-        yield path_of(location), reason, "write $$ for a plain $"
+        reason = "a $ in it names a variable, and Cascade puts none in"
+        yield path_of(location), reason, "write the value itself, or $$ for a plain $"
 
 
 def _can_be_said(text: str) -> bool:

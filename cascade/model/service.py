@@ -260,11 +260,13 @@ class GroupFile(Strict):
         elif service.agents and name != self.name:
             reason = f"a service with x-agents must have the name of its group, {self.name}"
             yield self._problem(path, reason, f"write {self.name}:")
-        known = {agent.name for agent in service.agents}
+        known = [agent.name for agent in service.agents]
         for number, agent in enumerate(service.agents):
-            for missing in sorted(set(agent.depends_on) - known):
+            for missing in sorted(set(agent.depends_on).difference(known)):
                 where = f"{path}.x-agents[{number}].depends_on"
-                yield self._missing(where, "group has no agent", missing, sorted(known - {agent.name}))
+                yield self._missing(
+                    where, "group has no agent", missing, [other for other in known if other != agent.name]
+                )
         try:
             waves(agent_order(service.agents))
         except ValueError as error:

@@ -357,7 +357,7 @@ def test_a_variable_is_an_error_because_none_is_put_in(refuse: Refuse, text: str
         f"name: a\nservices: {{a: {{image: i, environment: {{B: '1'}}, command: [run, '{text}']}}}}\n"
     )
     assert path == "services.a.command[1]"
-    assert reason == f"{text!r} names a variable, and Cascade puts none in"
+    assert reason == "a $ in it names a variable, and Cascade puts none in"
 
 
 @pytest.mark.parametrize(
@@ -504,3 +504,12 @@ def test_a_service_that_waits_for_what_is_not_there_is_not_told_to_wait_for_itse
         read("name: a\nservices: {a: {image: a, depends_on: [db]}}\n")
     (problem,) = invalid.value.problems
     assert (problem.reason, problem.fix) == ("the file has no service db", "remove it")
+
+
+def test_the_names_that_may_be_meant_are_the_other_agents_in_the_order_of_the_file(read: Read) -> None:
+    agents = ["{name: B, port: 1, health_port: 2}", "{name: C, port: 3, health_port: 4, depends_on: [D]}"]
+    agents += ["{name: A, port: 5, health_port: 6}"]
+    with pytest.raises(InvalidFiles) as invalid:
+        read(f"name: a\nservices: {{a: {{image: a, x-agents: [{', '.join(agents)}]}}}}\n")
+    (problem,) = invalid.value.problems
+    assert problem.fix == "write one of B, A, or remove it"
