@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -131,7 +131,7 @@ class _Examination:
             if not {"stacks", "*", "hosts"} & self.lost and self.data:
                 self._say([Problem(SETTINGS, "stacks", "is missing", fix.replace("write", "add"))])
             return []
-        if not isinstance(stacks, str) or not Path(stacks).is_dir():
+        if not isinstance(stacks, str) or not _there(stacks, Path.is_dir):
             self.doubtful.add("groups")
             self._say([Problem(SETTINGS, "stacks", f"{shown(stacks)} is no folder with group files", fix)])
             return []
@@ -185,9 +185,17 @@ def _ssh_problems(host: str, values: Values) -> Iterator[Problem]:
                 _SSH_CHECKS[name](value)
             except ValueError as error:
                 yield Problem.saying(SETTINGS, path, str(error))
-        elif name == "ssh_key" and not Path(value).expanduser().is_file():
+        elif name == "ssh_key" and not _there(value, Path.is_file):
             fix = "write the path of a private key; `cascade bootstrap` makes one, `cascade lab up` the lab's"
             yield Problem(SETTINGS, path, f"there is no key {value}", fix)
+
+
+def _there(path: str, kind: Callable[[Path], bool]) -> bool:
+    """Not so for what no path can be: too long, or the home of a user who is not there."""
+    try:
+        return kind(Path(path).expanduser())
+    except (OSError, RuntimeError):
+        return False
 
 
 _KINDS = {str: 'a text in quotes, like "deploy"', bool: "True or False", int: "a number like 2"}

@@ -79,6 +79,10 @@ def test_an_engine_without_ranges_of_its_own_takes_docker_s(subnet: str) -> None
     assert meeting(overlays({"name": "a", "subnet": "172.32.0.0/16"}), POOL, bare) == []
 
 
+def test_docker_itself_keeps_out_of_the_range_that_a_host_is_in() -> None:
+    assert meeting((), POOL, host({}, address="172.17.3.4")) == []
+
+
 def test_a_free_range_is_free_of_everything_in_the_files() -> None:
     taken = overlays(
         OVERLAY, {"name": "b", "subnet": "10.210.0.0/15"}, {"name": "c", "subnet": "10.20.0.0/24"}
