@@ -8,10 +8,12 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 from pydantic import ValidationError
 from pyinfra.api.exceptions import PyinfraError
+from yaml import YAMLError
 
 from cascade.model.names import check_dns_name
 from cascade.model.strict import Problem, Strict, path_of, problems_of
@@ -28,9 +30,12 @@ _MISTAKES = (
     OSError,
     PyinfraError,
     RuntimeError,
+    StopIteration,
+    SubprocessError,
     SyntaxError,
     TypeError,
     ValueError,
+    YAMLError,
 )
 _LARGEST_BYTES = 1024 * 1024
 _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)

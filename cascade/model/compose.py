@@ -492,10 +492,17 @@ class UpdateConfig(Strict):
     failure_action: Literal["pause"] = "pause"
 
 
+def _label(descriptor: str) -> str:
+    """Swarm takes any text, and spreads over nothing."""
+    if not re.match(r"(?:node|engine)\.labels\..", descriptor):
+        raise ValueError(f"{shown(descriptor)} is no label of a node: write one like node.labels.zone")
+    return descriptor
+
+
 class Preference(Strict):
     """A node attribute over whose values replicas are spread evenly."""
 
-    spread: str = Field(min_length=1)
+    spread: Annotated[str, AfterValidator(_label)]
 
 
 class Placement(Strict):

@@ -59,7 +59,7 @@ def _no_bool(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_bool)]
+Whole = Annotated[int, BeforeValidator(_no_bool), Field(le=_LARGEST)]
 MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=_LARGEST)]
 Seconds = Annotated[
     float, BeforeValidator(parse_seconds), Field(ge=0, le=_LARGEST // _NANO, allow_inf_nan=False)

@@ -134,7 +134,7 @@ def _fleet(group: GroupFile) -> Fleet:
         system="cascade",
         phases=((group.name,),),
         networks=tuple(Overlay(name=name) for name in sorted(set(group.network_names().values()))),
-        swarm_pool=SwarmPool(pool=IPv4Network("10.201.0.0/16")),
+        swarm_pool=SwarmPool(pool=IPv4Network("10.0.0.0/8"), subnet_size=16),
         images={service.image: stand_in for service in group.services.values()},
     )
     enabled = group.model_copy(update={"enabled": True})

@@ -175,3 +175,18 @@ def test_a_group_of_an_inventory_is_a_list_of_hosts(
     assert [problem.path for problem in files.files.problems] == paths
     assert all(problem.fix for problem in files.files.problems)
     assert ("hosts" in files.files.lost) == bool(paths)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import subprocess\na = subprocess.check_output(['false'])",
+        "import yaml\na = yaml.safe_load('[')",
+        "import json\na = json.loads('[')",
+        "#\na = next(iter(()))",
+    ],
+)
+def test_a_call_that_fails_is_a_mistake_of_its_line(files: Files, text: str) -> None:
+    assert files.run(f"{text}\nb = 1")["b"] == 1
+    (said,) = files.said
+    assert said.startswith("group_data/home.py: line 2: ")

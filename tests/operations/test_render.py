@@ -113,3 +113,10 @@ def test_a_password_in_a_group_file_is_not_printed(tmp_path: Path) -> None:
     printed = specs(project)
     assert "HUB_PASSWORD=***" in printed
     assert "planted-one" not in printed
+
+
+def test_how_many_addresses_a_network_has_is_the_fleets_and_no_problem_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "services: {a: {image: b, networks: [n], deploy: {replicas: 400}}}\nnetworks: {n: {external: true}}\n"
+    )
+    assert render("compose.yaml", cwd=tmp_path).returncode == 0

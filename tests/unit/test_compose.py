@@ -614,3 +614,24 @@ def test_a_fix_can_be_followed_to_the_letter(model: Any, written: Any, fix: str)
 def test_nothing_is_mounted_on_the_root_however_it_is_written(target: str) -> None:
     with pytest.raises(ValidationError, match="nothing can be mounted on / itself"):
         Mount.model_validate(f"data:{target}")
+
+
+@pytest.mark.parametrize("spread", ["", "node.role", "zone", "node.labels."])
+def test_replicas_are_spread_over_a_label_only(spread: str) -> None:
+    with pytest.raises(ValidationError, match=r"write one like node\.labels\.zone"):
+        Placement.model_validate({"preferences": [{"spread": spread}]})
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        (Deploy, "replicas"),
+        (RestartPolicy, "max_attempts"),
+        (UpdateConfig, "parallelism"),
+        (Placement, "max_replicas_per_node"),
+        (Ulimit, "soft"),
+    ],
+)
+def test_a_number_that_the_engine_cannot_hold_is_refused(model: Any, key: str) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 9223372036854775807"):
+        model.model_validate({key: 2**63, **({"hard": -1} if key == "soft" else {})})
