@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,7 +24,7 @@ IN_USE_DEADLINE_S = 30.0
 
 @dataclass(frozen=True)
 class Standing:
-    """What there is of a system on the hosts that were read."""
+    """What there is of a system on the hosts that were read; `others` share its Swarm."""
 
     agents: Mapping[str, tuple[Change, ...]]
     waiting: Mapping[str, tuple[str, ...]]
@@ -37,6 +37,7 @@ class Standing:
 def what_stands(run: Run) -> Standing:
     """Reads the hosts; ends the run where one cannot be read. Agents by group, the last to start first."""
     fleet, snapshots = run.fleet, run.snapshots()
+    run.refuse_without_manager(snapshots)
     observed = observe(fleet, snapshots, {})
     run.refuse(observed.unknown)
     if observed.stopped:
@@ -45,21 +46,35 @@ def what_stands(run: Run) -> Standing:
             1, f"{stopped}: Docker does not run, so nobody can say what it holds: start it and run again"
         )
     engines = {name: snapshot["docker"] or {} for name, snapshot in snapshots.items()}
-    manager = engines.get(fleet.manager.name, {})
+    manager = engines[fleet.manager.name]
+    nodes = {node["ID"]: node for node in manager.get("nodes", ())}
     return Standing(
         agents=dict(_by_group(run, observed)),
         waiting=waiting(fleet, observed),
         volumes=tuple(sorted(_volumes(engines, fleet.settings.system))),
         networks=tuple(item["Name"] for item in manager.get("networks", ()) if _ours(item, run)),
-        members=tuple(
-            name
-            for name, engine in engines.items()
-            if engine and engine["swarm"]["LocalNodeState"] == "active"
-        ),
-        others=tuple(
-            item["Spec"]["Name"] for item in manager.get("services", ()) if not _ours(item["Spec"], run)
-        ),
+        members=tuple(name for name, engine in engines.items() if _node_id(engine) in nodes),
+        others=tuple(_others(run, manager, nodes.keys() - set(map(_node_id, engines.values())))),
     )
+
+
+def _node_id(engine: Mapping[str, Any]) -> str | None:
+    """The node that an engine is; it may be one of another Swarm than the system's."""
+    found: str | None = engine["swarm"]["NodeID"] if engine else None
+    return found
+
+
+def _others(run: Run, manager: Mapping[str, Any], strangers: Collection[str]) -> Iterator[str]:
+    """What would lose its Swarm with this one; a node that is down may be the trace of an earlier member."""
+    for service in manager.get("services", ()):
+        if not _ours(service["Spec"], run):
+            yield f"the service {service['Spec']['Name']}"
+    for network in manager.get("networks", ()):
+        if not (_ours(network, run) or network.get("Ingress")):
+            yield f"the network {network['Name']}"
+    for node in manager.get("nodes", ()):
+        if node["ID"] in strangers and node["Status"]["State"] != "down":
+            yield f"the node {node['Description']['Hostname']}"
 
 
 def _by_group(run: Run, observed: Observed) -> Iterator[tuple[str, tuple[Change, ...]]]:
@@ -100,12 +115,17 @@ def purge(run: Run, standing: Standing) -> Iterator[str]:
         _remove_network(run, network)
         yield f"network {network} removed"
     if standing.others:
-        yield f"the Swarm stays: {', '.join(standing.others)} run there too"
+        yield the_swarm_stays(standing)
         return
     manager = run.fleet.manager.name
     for host in sorted(standing.members, key=lambda name: name == manager):
         run.client(host).leave_swarm(force=True)
         yield f"{host}: has left the Swarm"
+
+
+def the_swarm_stays(standing: Standing) -> str:
+    """Why the Swarm is not dissolved."""
+    return f"the Swarm stays: not of this system are {', '.join(standing.others)}"
 
 
 def _remove_volume(run: Run, host: str, name: str) -> None:

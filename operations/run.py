@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from threading import RLock
@@ -142,6 +142,11 @@ class Run:
         """Ends the run where something could not be read."""
         if faults := [str(fault) for fault in unknown]:
             self.fail(ERROR, *faults)
+
+    def refuse_without_manager(self, snapshots: Collection[str]) -> None:
+        """Ends the run where nobody was asked who knows what runs."""
+        if (manager := self.fleet.manager.name) not in snapshots:
+            self.fail(ERROR, f"{manager}: it is the manager and alone knows what runs: do not leave it out")
 
     def fail(self, code: int, *messages: str) -> NoReturn:
         """Says what is wrong and ends the run before anything is touched."""

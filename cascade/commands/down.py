@@ -17,7 +17,7 @@ from cascade.commands.arguments import (
     limit_option,
     stand_ins_option,
 )
-from operations.down import Standing, purge, stop_agents, what_stands
+from operations.down import Standing, purge, stop_agents, the_swarm_stays, what_stands
 from operations.run import Run, WorkFailed
 from operations.session import session
 
@@ -78,7 +78,8 @@ def _told(run: Run, standing: Standing, purging: bool) -> Iterator[str]:
     if purging:
         yield from (f"- volume {name} on {host}, with all that is in it" for host, name in standing.volumes)
         yield from (f"- network {name}" for name in standing.networks)
-        yield f"- the Swarm of {', '.join(standing.members) or 'no host'}"
+        swarm = f"- the Swarm of {', '.join(standing.members) or 'no host'}"
+        yield f"  {the_swarm_stays(standing)}" if standing.others else swarm
 
 
 def _ask(run: Run, purging: bool, yes: bool, confirm: str | None) -> None:

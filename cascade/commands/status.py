@@ -30,7 +30,9 @@ from operations.session import session
 def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object) -> None:
     """Show how every agent stands. Exit code 0: all healthy; 2: an agent is down."""
     with session(inventory, limit, chosen(part)) as run:
-        plan = run.fresh_plan()
+        snapshots = run.snapshots()
+        run.refuse_without_manager(snapshots)
+        plan = run.plan_of(snapshots)
         run.refuse(plan.unknown)
     document = status_document(run.fleet, plan.agents)
     if as_json:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from cascade.model.fleet import Fleet
 from cascade.planning.diff import Change
 from cascade.planning.observed import Observed
-from cascade.planning.resource import Fields
+from cascade.planning.resource import Fields, Key
 from cascade.planning.specs import LABEL_GROUP, LABEL_SYSTEM
 from cascade.planning.waves import rollout_order
 
@@ -17,7 +17,8 @@ REMOVABLE = ("service", "container")
 def removals(fleet: Fleet, observed: Observed, groups: Collection[str]) -> tuple[Change, ...]:
     """The removal of every service and host container of these groups, the last to start first.
 
-    What lies on hosts that were not read stays, and so do services that only such hosts may run.
+    What lies on hosts that were not read stays, and so do services that only such hosts may run. What no
+    file names any more goes before the rest of its group.
     """
     kept = waiting(fleet, observed)
     found = [
@@ -25,13 +26,15 @@ def removals(fleet: Fleet, observed: Observed, groups: Collection[str]) -> tuple
         for key, fields in observed.resources.items()
         if key.kind in REMOVABLE and group_of(fleet, fields) in groups and key.name not in kept
     ]
-    rank = {
-        workload.name: number
-        for number, wave in enumerate(rollout_order(fleet, fleet.group_order))
-        for workload in wave.workloads
-    }
-    found.sort(key=lambda key: (-rank.get(key.name, len(rank)), key))
-    return tuple(Change(key, "remove", (), {}) for key in found)
+    waves = rollout_order(fleet, fleet.group_order)
+    rank = {workload.name: number for number, wave in enumerate(waves) for workload in wave.workloads}
+    last = {wave.group: number for number, wave in enumerate(waves)}
+
+    def order(key: Key) -> tuple[int, str, int, Key]:
+        group = str(group_of(fleet, observed.resources[key]))
+        return -last.get(group, len(waves)), group, -rank.get(key.name, len(waves)), key
+
+    return tuple(Change(key, "remove", (), {}) for key in sorted(found, key=order))
 
 
 def group_of(fleet: Fleet, fields: Fields) -> str | None:
