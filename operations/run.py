@@ -96,7 +96,7 @@ class Run:
         if _would_ask():
             run.ask = ask_on_terminal
         if _would_ask() and not sys.stdin.isatty():
-            run.fail(INVALID, "there is no terminal to ask on: add -y to deploy, or --dry to look")
+            run.fail(INVALID, "there is no terminal to ask on: add --yes to deploy; `pyinfra … --dry` looks")
         initialise = state.init
         pyinfra_cli.cli.make_inventory = partial(run.load, pyinfra_cli.cli.make_inventory)
 
@@ -130,7 +130,12 @@ class Run:
         return inventory
 
     def join(self) -> None:
-        """Listens to what pyinfra does."""
+        """Listens to what pyinfra does; a run that `--limit` leaves no host would be called a success."""
+        if self.state.limit_hosts == []:
+            hosts = ", ".join(self.fleet.hosts)
+            self.fail(
+                INVALID, f"no host is left by --limit: name one of {hosts}, or a group of the inventory"
+            )
         self.state.add_callback_handler(_Listener())
         self.state.should_raise_failed_hosts = None
 

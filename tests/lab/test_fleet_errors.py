@@ -14,7 +14,7 @@ from tests.lab.conftest import Checkout, look, on_host, steady
 def test_without_a_terminal_nothing_is_asked(fleet: Checkout) -> None:
     refused = fleet.run("pyinfra", "inventories/lab.py", "deploy.py")
     assert refused.code == 64
-    assert "there is no terminal to ask on: add -y to deploy, or --dry to look" in refused.err
+    assert "there is no terminal to ask on: add --yes to deploy; `pyinfra … --dry` looks" in refused.err
     assert "Connecting" not in refused.err
 
 

@@ -123,6 +123,16 @@ def test_things_that_are_right_alone_must_fit_together(inventory: Callable[..., 
     ]
 
 
+def test_a_limit_that_fits_no_host_is_a_mistake_and_no_success(run: Run) -> None:
+    run.state.init(run.state.inventory, Config(), initial_limit=[])
+    with pytest.raises(Stopped) as stopped:
+        run.join()
+    assert stopped.value.code == INVALID
+    assert stopped.value.messages == (
+        "no host is left by --limit: name one of mainpc, pc2, or a group of the inventory",
+    )
+
+
 @pytest.fixture
 def run(fleet: Fleet) -> Run:
     """A run that has not begun anything."""
@@ -314,7 +324,7 @@ def test_what_holds_for_the_system_must_not_differ_between_hosts(folder: Path) -
 def test_without_a_terminal_nobody_is_asked(folder: Path) -> None:
     done = pyinfra(folder, "inventory.py", "deploy.py")
     assert done.returncode == INVALID
-    assert "there is no terminal to ask on: add -y to deploy, or --dry to look" in done.stderr
+    assert "there is no terminal to ask on: add --yes to deploy; `pyinfra … --dry` looks" in done.stderr
     assert "Traceback" not in done.stderr
 
 
