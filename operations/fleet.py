@@ -28,7 +28,11 @@ Values = Mapping[str, Any]
 
 _SSH = get_type_hints(ConnectorData)
 _SSH_CHECKS = {
-    "ssh_hostname": fits(r"[A-Za-z0-9][A-Za-z0-9:%._-]*", "is no address or name of a host", "192.0.2.11"),
+    "ssh_hostname": fits(
+        r"(?!.*\.\.)(?!.*[^.]{64})[A-Za-z0-9][A-Za-z0-9:%._-]*",
+        "is no address or name of a host",
+        "192.0.2.11",
+    ),
     "ssh_user": fits(r"[A-Za-z_][A-Za-z0-9_.-]*", "is no name of a user", "deploy"),
 }
 _OF_ALL_HOSTS = (*FleetSettings.model_fields, *Options.model_fields, "stacks")

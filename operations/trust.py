@@ -59,7 +59,7 @@ class Place:
         try:
             hostname, port, gateway = self._resolved()
             connection = gateway or socket.create_connection((hostname, port), TIMEOUT_S)
-        except (OSError, SSHException, EOFError, PyinfraError) as error:
+        except (OSError, UnicodeError, SSHException, EOFError, PyinfraError) as error:
             raise self.unreachable(error) from error
         return Reached(entry_name(hostname, port), connection)
 
@@ -134,12 +134,23 @@ def meet(place: Place, fingerprints: Collection[str] = ()) -> PKey:
         raise Refused(str(error), INVALID) from error
     if pin is None:
         _accept(shown, fingerprints)
-        place.known_hosts.record(shown.name, shown.key)
+        _record(shown)
     elif pin.key != shown.key:
         raise Refused(changed(shown, pin))
     else:
         say(f"{shown}: known")
     return shown.key
+
+
+def _record(shown: Shown) -> None:
+    known_hosts = shown.place.known_hosts
+    try:
+        known_hosts.record(shown.name, shown.key)
+    except OSError as error:
+        advice = f"make {known_hosts.path} a file that you can write"
+        raise Refused(
+            f"{shown.place.name}: its key cannot be recorded, {error.strerror}: {error.filename}; {advice}"
+        ) from error
 
 
 def read_key(place: Place) -> Shown:

@@ -103,6 +103,15 @@ def test_a_name_that_nothing_reads_is_a_mistake(
     assert found == [f"inventory: pc2.{name}: nothing reads this; {fix}"]
 
 
+@pytest.mark.parametrize("hostname", ["a..b", f"{'a' * 64}.lan"])
+def test_a_hostname_that_nothing_can_look_up_is_a_mistake(
+    hostname: str, inventory: Callable[..., Inventory]
+) -> None:
+    (found,) = problems(inventory(pc2={"ssh_hostname": hostname}))
+    assert "pc2.ssh_hostname" in found
+    assert "is no address or name of a host" in found
+
+
 def test_names_of_pyinfra_and_names_with_an_underscore_are_nobodys_mistake(
     inventory: Callable[..., Inventory],
 ) -> None:

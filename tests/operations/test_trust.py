@@ -18,7 +18,7 @@ from pyinfra.api.state import State
 
 from operations.deploy_key import make_key
 from operations.known_hosts import KnownHosts, Unreadable, entry_name
-from operations.trust import fingerprint, trust, why_not
+from operations.trust import UNREACHABLE, Place, Refused, fingerprint, trust, why_not
 from tests.operations.ssh_server import SSHServer
 
 Answer = Callable[[str], None]
@@ -270,6 +270,24 @@ def test_a_key_is_added_on_a_line_of_its_own(known: KnownHosts, keys: tuple[PKey
 def test_a_file_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="Is a directory"):
         KnownHosts(tmp_path).pins_of("alpha")
+
+
+def test_a_key_that_cannot_be_recorded_is_refused_in_words(
+    host: Host, known: KnownHosts, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known.path.parent.symlink_to("nowhere")
+    answer("y\n")
+    with pytest.raises(SystemExit) as ended:
+        trust([host])
+    assert ended.value.code == 1
+    assert "cannot be recorded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hostname", ["a..b", "a" * 64])
+def test_a_name_that_cannot_be_looked_up_is_unreachable(hostname: str, known: KnownHosts) -> None:
+    with pytest.raises(Refused, match="no SSH server answers") as refused:
+        Place("pc2", hostname, None, known, "/dev/null").reach()
+    assert refused.value.code == UNREACHABLE
 
 
 def test_a_port_of_its_own_is_part_of_the_name() -> None:

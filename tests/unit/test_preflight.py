@@ -435,6 +435,33 @@ def test_calls_that_could_not_be_made_are_no_proof(bare: Scene) -> None:
     assert "no sockets left" in bare.said("pc2", "swarm-ports")[0].message
 
 
+def test_ports_wait_for_a_caller_that_could_not_be_read(bare: Scene) -> None:
+    bare.readings["pc2"]["probes"] = {"answered": [], "reached": [], "taken": []}
+    whole = bare.facts
+    found = examine(replace(whole, readings={"pc2": bare.readings["pc2"]}))
+    (ports,) = (each for each in found if each.check == "swarm-ports")
+    assert (ports.level, ports.message) == (
+        "unchecked",
+        "mainpc, which was to try these ports, could not be read",
+    )
+
+
+def test_a_vxlan_that_is_not_the_swarms_keeps_its_port_unproven(bare: Scene) -> None:
+    bare.readings["pc2"]["sockets"] = [{"port": 4789, "protocol": "udp", "holder": None}]
+    blocked("mainpc", "pc2", 4789, "udp")(bare)
+    (ports,) = bare.said("pc2", "swarm-ports")
+    assert ports.level == "warning"
+    assert "ip -d link show type vxlan" in ports.next_step
+
+
+@pytest.mark.parametrize("size", ["-1", None])
+def test_logs_without_a_bound_are_not_counted(size: str | None, bare: Scene) -> None:
+    options = {"compress": "true"} | ({"max-size": size} if size else {})
+    bare.change_host("pc2", daemon_settings={"log-opts": options})
+    (disk,) = bare.said("pc2", "disk")
+    assert "logs" not in disk.message
+
+
 def test_what_the_callee_received_proves_a_call_whose_answer_was_lost(bare: Scene) -> None:
     bare.readings["mainpc"]["probes"]["answered"] = []
     assert bare.wrong() == []

@@ -22,6 +22,7 @@ ARCHIVE_FACTOR = 3
 REGISTRY_IMAGE_BYTES = 4 * GIB
 VOLUME_BYTES = 1 * GIB
 SPARE_BYTES = 1 * GIB
+UNBOUNDED = "-1"
 CONTAINERD_STORE = "containerd-snapshotter"
 DOCKER_ROOT, CONTAINERD_ROOT = "/var/lib/docker", "/var/lib/containerd"
 _NANO = 1_000_000_000
@@ -163,7 +164,7 @@ def _logs(fleet: Fleet, host: Host, where: str) -> Need | None:
 def _log_bound(workload: Workload, host: Host) -> int | None:
     own = workload.service.logging
     options = own.options if own else host.daemon_settings.get("log-opts")
-    if not isinstance(options, dict) or "max-size" not in options:
+    if not isinstance(options, dict) or options.get("max-size", UNBOUNDED) == UNBOUNDED:
         return None
     return parse_bytes(options["max-size"]) * int(options.get("max-file", 1))
 

@@ -110,6 +110,12 @@ def _called(subject: Subject, to_here: list[Call]) -> Iterator[Said]:
         if missed:
             yield _blocked(subject, caller, missed)
     yield from _by_the_swarm(subject, sorted({call.caller for call in to_here}))
+    if OVERLAY in held and held[OVERLAY] is None and not subject.facts.in_swarm(subject.host.name):
+        yield Said(
+            "warning",
+            f"{_spot(OVERLAY)} could not be tried: the kernel has it for a VXLAN that is not the Swarm's",
+            f"on {subject.host.name}: see whose it is with `ip -d link show type vxlan`",
+        )
     if reached:
         others = ", ".join(sorted({call.caller for call in to_here}))
         yield Said("ok", f"{', '.join(map(_spot, sorted(reached)))} reached from {others}")
@@ -127,8 +133,9 @@ def _proven(facts: Facts) -> set[Call]:
 
 def _blocked(subject: Subject, caller: str, missed: list[Spot]) -> Said:
     host, peer = subject.host, subject.fleet.hosts[caller]
-    fault = subject.facts.readings[caller]["probes"].get("error")
-    if fault:
+    if (reading := subject.facts.readings.get(caller)) is None:
+        return Said("unchecked", f"{caller}, which was to try these ports, could not be read")
+    if fault := reading["probes"].get("error"):
         return Said("error", f"{caller} could not try its ports: {fault}", f"mend that on {caller} first")
     source, firewall = peer.swarm_address, subject.part("firewall")
     commands = [_opening(firewall, source, port, protocol) for port, protocol in missed]
