@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from shlex import quote
 
 from cascade.model.fleet import Fleet
 from cascade.planning.addresses import addresses
 
 _NEXT = {
-    "cascade status {}": "how every agent stands",
+    "cascade status {}{option}": "how every agent stands",
     "cascade logs {} AGENT -f": "what an agent writes",
-    "pyinfra {} deploy.py --dry": "what has changed since",
+    "pyinfra {} deploy.py --dry{data}": "what has changed since",
 }
 
 
@@ -19,6 +20,8 @@ def closing_lines(fleet: Fleet, inventory: str) -> Iterator[str]:
     """Where the system answers, and the next commands."""
     for (group, agent), published in groupby(addresses(fleet), lambda found: (found.group, found.agent)):
         yield f"{group} {agent} answers on {', '.join(map(str, published))}"
-    commands = {command.format(inventory): purpose for command, purpose in _NEXT.items()}
+    said = {"option": " --stand-ins", "data": " --data stand_ins=True"}
+    rehearsal = {name: text if fleet.options.stand_ins else "" for name, text in said.items()}
+    commands = {command.format(quote(inventory), **rehearsal): purpose for command, purpose in _NEXT.items()}
     width = max(map(len, commands))
     yield from (f"{command:{width}}  {purpose}" for command, purpose in commands.items())

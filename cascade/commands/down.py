@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import docker.errors
 import requests
+from paramiko import SSHException
 
 from cascade.commands.arguments import (
     ERROR,
@@ -18,7 +19,7 @@ from cascade.commands.arguments import (
     stand_ins_option,
 )
 from operations.down import Standing, purge, stop_agents, the_swarm_stays, what_stands
-from operations.run import Run, WorkFailed
+from operations.run import UNREACHABLE, Run, WorkFailed
 from operations.session import session
 
 
@@ -60,12 +61,20 @@ def command(
                 click.echo(line)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as error:
             raise Failed(f"{getattr(error, 'explanation', None) or error}; run it again to go on") from error
+        except (SSHException, EOFError, OSError) as error:
+            raise Lost(f"the connection was lost: {error}; run it again to go on") from error
 
 
 class Failed(click.ClickException):
     """A host's fault, in one line."""
 
     exit_code = ERROR
+
+
+class Lost(click.ClickException):
+    """A host that hung up."""
+
+    exit_code = UNREACHABLE
 
 
 def _told(run: Run, standing: Standing, purging: bool) -> Iterator[str]:

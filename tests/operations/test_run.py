@@ -133,7 +133,8 @@ def test_things_that_are_right_alone_must_fit_together(inventory: Callable[..., 
 
 
 def test_a_limit_that_fits_no_host_is_a_mistake_and_no_success(run: Run) -> None:
-    run.state.init(run.state.inventory, Config(), initial_limit=[])
+    config = Config()  # type: ignore[no-untyped-call]
+    run.state.init(run.state.inventory, config, initial_limit=[])
     with pytest.raises(Stopped) as stopped:
         run.join()
     assert stopped.value.code == INVALID

@@ -54,3 +54,13 @@ def test_the_closing_lines_name_each_agent_once_and_the_next_commands(home_fleet
         "cascade logs inventories/home.py AGENT -f",
         "pyinfra inventories/home.py deploy.py --dry",
     ]
+
+
+def test_after_a_rehearsal_the_next_commands_are_of_the_rehearsal(home_fleet: Fleet) -> None:
+    rehearsal = replace(home_fleet, options=Options(stand_ins=True))
+    _, *commands = closing_lines(rehearsal, "my own.py")
+    assert [line.split("  ")[0] for line in commands] == [
+        "cascade status 'my own.py' --stand-ins",
+        "cascade logs 'my own.py' AGENT -f",
+        "pyinfra 'my own.py' deploy.py --dry --data stand_ins=True",
+    ]
