@@ -26,6 +26,8 @@ DPKG_STATUS = "/var/lib/dpkg/status"
 SNAPS = ("/snap/docker", "/var/snap/docker")
 DESKTOP = "/opt/docker-desktop"
 ENGINE_PACKAGES = ("docker.io", "docker-ce", "podman-docker", "docker-desktop", "moby-engine")
+# What a package of Cascade's would push out.
+CONFLICTING = ("chrony", "ntpsec", "openntpd", "containerd", "containerd.io", "runc")
 TIMEOUT_S = 10
 CONNECT_S = 3.0
 PROBE_S = 3.0
@@ -175,12 +177,12 @@ def kernel_config() -> set[str]:
 
 
 def read_packages() -> list[str]:
-    """Which of the known engines' packages are installed."""
+    """Which of the packages that matter to Cascade's own are installed."""
     found = []
     for entry in text_of(DPKG_STATUS).split("\n\n"):
         name = re.search(r"^Package: (.*)$", entry, re.M)
         installed = re.search(r"^Status: .* ok installed$", entry, re.M)
-        if name and installed and name[1] in ENGINE_PACKAGES:
+        if name and installed and name[1] in (*ENGINE_PACKAGES, *CONFLICTING):
             found.append(name[1])
     return sorted(found)
 

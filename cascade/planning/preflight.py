@@ -13,6 +13,7 @@ from cascade.planning.specs import LABEL_SYSTEM
 
 CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
     "system": machine.system,
+    "packages": machine.packages,
     "clock": machine.clock,
     "disk": capacity.disk,
     "reservations": capacity.reservations,

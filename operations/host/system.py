@@ -14,9 +14,13 @@ Commands = Iterator[PyinfraCommand]
 
 
 def install(changes: tuple[Change, ...]) -> Commands:
-    """All missing packages at once, from fresh package lists."""
+    """All missing packages at once, from fresh package lists; never in place of the owner's."""
     yield from apt.update._inner()
-    yield from apt.packages._inner(packages=[change.key.name for change in changes], no_recommends=True)
+    yield from apt.packages._inner(
+        packages=[change.key.name for change in changes],
+        no_recommends=True,
+        extra_install_args="--no-remove",
+    )
 
 
 def write_file(changes: tuple[Change, ...]) -> Commands:

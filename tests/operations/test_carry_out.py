@@ -124,7 +124,8 @@ def test_all_missing_packages_come_at_once_from_fresh_lists(pc2: Callable[..., H
     pc2()
     update, installed = lines(install((change("package", "curl"), change("package", "iproute2"))))
     assert update == "apt-get update"
-    assert shlex.split(installed)[-4:] == ["install", "--no-install-recommends", "curl", "iproute2"]
+    options = ["--no-install-recommends", "--no-remove"]
+    assert shlex.split(installed)[-5:] == ["install", *options, "curl", "iproute2"]
 
 
 def test_a_package_that_came_meanwhile_is_not_installed_again(pc2: Callable[..., Host]) -> None:

@@ -188,6 +188,16 @@ def running_stranger(scene: Scene, host: str = "mainpc", **fields: Any) -> None:
     scene.readings[host]["engine"]["containers"].append(stranger(**fields))
 
 
+def installed(name: str, wanted: str) -> Spoil:
+    """A package of the owner's, on a host that lacks one of Cascade's."""
+
+    def spoil(scene: Scene) -> None:
+        scene.readings["pc2"]["packages"] = [name]
+        scene.snapshots["pc2"]["packages"][wanted] = None
+
+    return spoil
+
+
 def with_registry(
     scene: Scene, reference: str = f"registry.example.org/cascade/core@{DIGEST}", **fields: Any
 ) -> None:
@@ -348,6 +358,18 @@ INJECTED = {
         ("pc2", "docker", "error"),
         ("Podman, which has no Swarm",),
         "apt-get remove podman-docker",
+    ),
+    "another time daemon": (
+        installed("chrony", wanted="systemd-timesyncd"),
+        ("pc2", "packages", "error"),
+        ("chrony is installed, and cannot be beside systemd-timesyncd",),
+        "take systemd-timesyncd out of packages in group_data/pc2.py, and set `absent = frozenset({",
+    ),
+    "a containerd of the owner's": (
+        installed("containerd.io", wanted="docker.io"),
+        ("pc2", "packages", "error"),
+        ("containerd.io is installed, and cannot be beside docker.io",),
+        'to keep it, set `docker_source = "docker"` in group_data/pc2.py; or, if nothing needs it, on pc2:',
     ),
     "an engine of another source": (
         reading("packages", value=["docker-ce"]),

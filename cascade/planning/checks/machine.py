@@ -8,6 +8,7 @@ from typing import Any
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.planning.checks.subject import Said, Subject
+from cascade.planning.desired import ENGINE_PACKAGES
 from cascade.planning.specs import LABEL_SYSTEM, published_ports
 
 SUPPORTED = {
@@ -17,6 +18,11 @@ SUPPORTED = {
     ("ubuntu", "noble"): "Ubuntu 24.04",
 }
 ARCHITECTURES = ("x86_64", "aarch64")
+_PUSHED_OUT_BY = {
+    "systemd-timesyncd": ("chrony", "ntpsec", "openntpd"),
+    "docker.io": ("containerd.io",),
+    "containerd.io": ("containerd", "runc"),
+}
 SKEW_WARNING_S, SKEW_ERROR_S = 1.0, 30.0
 _LOADED_BY = {"overlay": "overlay", "vxlan": "vxlan", "ipvs": "ip_vs"}
 _NEEDED_FOR = {"overlay": "images and containers", "vxlan": "networks across hosts"}
@@ -38,6 +44,32 @@ def system(subject: Subject) -> Iterator[Said]:
         known = " or ".join(ARCHITECTURES)
         yield Said("error", f"its architecture {found['machine']} is not supported", f"use {known}")
     yield Said("ok", f"{shown}, {found['machine']}")
+
+
+def packages(subject: Subject) -> Iterator[Said]:
+    """What is to be installed pushes out nothing that the owner has installed."""
+    installed, host = subject.part("packages"), subject.host
+    changes = [change for change in subject.facts.plan.changes if change.key.host == host.name]
+    missing = [change.key.name for change in changes if change.key.kind == "package"]
+    for package in missing:
+        if others := [name for name in _PUSHED_OUT_BY.get(package, ()) if name in installed]:
+            yield Said(
+                "error",
+                f"{', '.join(others)} is installed, and cannot be beside {package}, which is to come",
+                f"to keep it, {_without(subject, package)}; or, if nothing needs it, on {host.name}:"
+                f" `sudo apt-get remove {' '.join(others)}`",
+            )
+    yield Said("ok", f"{len(missing)} to install" if missing else "all there")
+
+
+def _without(subject: Subject, package: str) -> str:
+    """How the host does without a package of Cascade's."""
+    host = subject.host
+    if package in ENGINE_PACKAGES[host.docker_source]:
+        (other,) = ENGINE_PACKAGES.keys() - {host.docker_source}
+        return subject.setting(f'docker_source = "{other}"')
+    absent = subject.setting(_absent_line(host, "clock"))
+    return f"take {package} out of packages in {subject.facts.file_of(host.name, 'packages')}, and {absent}"
 
 
 def clock(subject: Subject) -> Iterator[Said]:
