@@ -321,7 +321,9 @@ class _Listener(BaseStateCallback):
     """Tells the run what pyinfra does."""
 
     @staticmethod
-    def host_before_connect(state: State, _host: Host) -> None:
+    def host_before_connect(state: State, host: Host) -> None:
+        """pyinfra would take an unknown key silently, unless an inventory says otherwise."""
+        host.connector.data["ssh_strict_host_key_checking"] = "yes"
         run = Run.of(state)
         run.connecting_since = run.connecting_since or time.monotonic()
 

@@ -18,6 +18,7 @@ from pyinfra.api.state import State
 
 from operations.deploy_key import make_key
 from operations.known_hosts import KnownHosts, Unreadable, entry_name
+from operations.run import Run
 from operations.trust import UNREACHABLE, Place, Refused, fingerprint, trust, why_not
 from tests.operations.ssh_server import SSHServer
 
@@ -67,12 +68,13 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
     return give
 
 
-def a_host(port: int, known: KnownHosts, name: str = "pc2") -> Host:
+def a_host(port: int, known: KnownHosts, name: str = "pc2", **more: str) -> Host:
     data = {
         "ssh_hostname": "127.0.0.1",
         "ssh_port": port,
         "ssh_known_hosts_file": str(known.path),
         "ssh_config_file": "/dev/null",
+        **more,
     }
     inventory = Inventory(([(name, data)], {}))  # type: ignore[no-untyped-call]
     State(inventory, Config())  # type: ignore[no-untyped-call]
@@ -309,3 +311,17 @@ def test_a_run_that_meets_an_unknown_key_says_how_to_accept_it(host: Host, known
     assert str(known.path) in said
     assert "cascade doctor INVENTORY --trust" in said
     assert why_not(host, ConnectError("Could not connect")) is None
+
+
+@pytest.mark.parametrize("checking", [{}, {"ssh_strict_host_key_checking": "no"}])
+def test_a_run_takes_no_unknown_key_whatever_the_inventory_says(
+    checking: dict[str, str], server: SSHServer, known: KnownHosts
+) -> None:
+    known.path.parent.mkdir()
+    known.path.touch()
+    host = a_host(server.port, known, **checking)
+    host.state.init(host.inventory, Config())  # type: ignore[no-untyped-call]
+    Run(host.state).join()
+    with pytest.raises(ConnectError, match="No host key"):
+        host.connect(raise_exceptions=True)
+    assert known.path.read_text() == ""
