@@ -24,6 +24,8 @@ docker_source = "docker"
 daemon_settings = {
     # Leaves 172.20.0.0/16 to cascade-internal.
     "default-address-pools": [{"base": "10.202.0.0/16", "size": 24}],
+    # An archive's image keeps its ID in the classic store only.
+    "features": {"containerd-snapshotter": False},
     "log-driver": "json-file",
     "log-opts": {"max-file": "5", "max-size": "100m"},
 }

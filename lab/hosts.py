@@ -28,7 +28,7 @@ RECIPE_LABEL = "cascade.lab.recipe"
 MTU_OPTION = "com.docker.network.driver.mtu"
 AUTHORIZED_KEYS = "/home/deploy/.ssh/authorized_keys"
 BOOT_TIMEOUT_S = 90
-RETURN_TIMEOUT_S = 30
+RETURN_TIMEOUT_S = 90
 
 T = TypeVar("T")
 

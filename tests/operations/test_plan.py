@@ -308,7 +308,7 @@ SETTINGS_CASES = (
     Case(
         "a setting of the engine was removed",
         daemon_json("pc2", lambda _: '{"default-address-pools": [{"base": "10.202.0.0/16", "size": 24}]}'),
-        (f"update daemon-settings {DAEMON} on pc2: log-driver, log-opts",),
+        (f"update daemon-settings {DAEMON} on pc2: features, log-driver, log-opts",),
         SHAKEN_PC2_GATES,
     ),
     Case(
@@ -320,7 +320,7 @@ SETTINGS_CASES = (
     Case(
         "the engine's settings are an empty file",
         setting("", "pc2", "files", DAEMON, "content"),
-        (f"update daemon-settings {DAEMON} on pc2: default-address-pools, log-driver, log-opts",),
+        (f"update daemon-settings {DAEMON} on pc2: default-address-pools, features, log-driver, log-opts",),
         SHAKEN_PC2_GATES,
     ),
     Case(

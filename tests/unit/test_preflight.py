@@ -585,7 +585,9 @@ def test_a_restart_that_hides_the_owners_images_needs_leave(running: Scene) -> N
         "mainpc", daemon_settings={"features": {"containerd-snapshotter": True}, "debug": True}
     )
     assert running.said("mainpc", "docker-restart")[0].level == "ok"
-    running.change_host("mainpc", daemon_settings={"features": {"containerd-snapshotter": False}})
+    running.change_host(
+        "mainpc", daemon_settings={"features": {"containerd-snapshotter": False}, "debug": True}
+    )
     (refused,) = running.said("mainpc", "docker-restart")
     assert refused.level == "error"
     assert "hides all images and containers that are in containerd's store" in refused.message
