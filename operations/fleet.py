@@ -80,9 +80,9 @@ class _Examination:
         self.doubtful_of: dict[str, frozenset[str]] = {}
 
     def fleet(self, check_images: bool) -> Fleet:
-        hosts = {name: self._host(name, values) for name, values in self.data.items()}
         options = self._model(Options, self.shared, "", COMMAND_LINE) or Options()
-        settings = self._model(FleetSettings, self._settings(options), "", SETTINGS)
+        hosts = {name: self._host(name, _used(values, options)) for name, values in self.data.items()}
+        settings = self._model(FleetSettings, _used(self.shared, options), "", SETTINGS)
         readings = self._readings()
         if self.data:
             self._say(self._disagreements())
@@ -100,9 +100,6 @@ class _Examination:
         if self.problems:
             raise InvalidFiles(sorted(self.problems, key=lambda problem: problem.file))
         return fleet
-
-    def _settings(self, options: Options) -> Values:
-        return {**self.shared, "images": {}} if options.stand_ins else self.shared
 
     def _host(self, name: str, values: Values) -> Host | None:
         for key in filter(values.__contains__, _KNOWN):
@@ -165,6 +162,11 @@ class _Examination:
             unfilled = any(said.path == problem.path and said.reason == UNFILLED for said in beside)
             if not (inside or unfilled or problem in beside):
                 self.problems.append(problem)
+
+
+def _used(values: Values, options: Options) -> Values:
+    """What this run uses of a host's values: a rehearsal needs no images."""
+    return {**values, "images": {}} if options.stand_ins else values
 
 
 def _strays(host: str, values: Values) -> Iterator[Problem]:

@@ -63,3 +63,18 @@ def test_answers_to_everything_leave_nothing_to_complain_about_but_the_images(fo
     assert told.returncode == 64
     assert len(lines) == 9, lines
     assert all("there is no archive images/" in line for line in lines)
+
+
+def test_a_rehearsal_needs_no_images_to_be_filled_in(folder: Path) -> None:
+    key = folder / "key"
+    key.touch()
+    addresses = ("--mainpc-address", "192.168.1.11", "--pc2-address", "192.168.1.12")
+    cascade(folder, "init", *addresses, "--ssh-key", str(key)).check_returncode()
+    (folder / ".lab").mkdir()
+    busybox = folder / ".lab" / "busybox"
+    busybox.write_bytes(b"")
+    assert "still a placeholder" in cascade(folder, "logs", "inventories/home.py", "nobody").stderr
+    rehearsed = cascade(folder, "status", "inventories/home.py", "--stand-ins", "--group", "nobody")
+    assert "still a placeholder" not in rehearsed.stderr
+    assert rehearsed.returncode == 64
+    assert "there is no group nobody" in rehearsed.stderr
