@@ -75,6 +75,12 @@ def _others(run: Run, manager: Mapping[str, Any], strangers: Collection[str]) ->
     for node in manager.get("nodes", ()):
         if node["ID"] in strangers and node["Status"]["State"] != "down":
             yield f"the node {node['Description']['Hostname']}"
+    if "nodes" in manager:
+        client = run.client(run.fleet.manager.name)
+        for kind, values in (("secret", client.secrets()), ("config", client.configs())):
+            yield from (
+                f"the {kind} {value['Spec']['Name']}" for value in values if not _ours(value["Spec"], run)
+            )
 
 
 def _by_group(run: Run, observed: Observed) -> Iterator[tuple[str, tuple[Change, ...]]]:

@@ -152,4 +152,8 @@ def _token(
         answer = session.get(realm, params=asked, auth=auth, timeout=TIMEOUT_S)
     _check(answer, image)
     token = answer.json()
+    if not isinstance(token, dict):
+        raise RegistryFailed(
+            f"{image.parsed.registry}: {realm} answers with no token: is it the right address?"
+        )
     return str(token.get("token") or token.get("access_token") or "")

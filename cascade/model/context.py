@@ -76,12 +76,22 @@ def context_paths(context: Path, dockerfile: str, without: Path | None = None) -
     except (OSError, ValueError) as error:
         raise ValueError(f"{ignored}: {error}") from None
     always = (dockerfile, IGNORE_FILE)
-    return sorted(path for path in _walk(context, without) if path in always or not _is_ignored(path, rules))
+    unread: list[str] = []
+    found = list(_walk(context, without, unread))
+    if lost := [path for path in unread if not _is_ignored(path, rules)]:
+        advice = f"change its permissions, or name it in {ignored}"
+        raise ValueError(f"{context / lost[0]} cannot be read: {advice}")
+    return sorted(path for path in found if path in always or not _is_ignored(path, rules))
 
 
-def _walk(context: Path, without: Path | None) -> Iterator[str]:
+def _walk(context: Path, without: Path | None, unread: list[str]) -> Iterator[str]:
+    """Everything under the context; a folder that cannot be read goes to `unread`, and is no empty one."""
+
+    def remember(error: OSError) -> None:
+        unread.append(Path(error.filename).relative_to(context).as_posix())
+
     never = without.resolve() if without else None
-    for folder, folders, files in os.walk(context):
+    for folder, folders, files in os.walk(context, onerror=remember):
         folders[:] = [name for name in folders if Path(folder, name).resolve() != never]
         for name in (*folders, *files):
             path = Path(folder, name)

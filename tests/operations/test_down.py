@@ -19,8 +19,9 @@ Stands = Callable[[], Standing]
 
 
 @pytest.fixture
-def stands(run: LocalRun, converged: Snapshots, monkeypatch: pytest.MonkeyPatch) -> Stands:
+def stands(run: LocalRun, converged: Snapshots, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Stands:
     """Looks at the hosts as the test left them."""
+    engine.answers |= {"/v1.44/secrets": [], "/v1.44/configs": []}
     monkeypatch.setattr(run, "snapshots", lambda: converged)
     return lambda: what_stands(run)
 
@@ -108,6 +109,16 @@ def test_a_swarm_that_somebody_else_uses_stays(
     *_, last = purge(run, replace(stands(), networks=()))
     assert last == f"the Swarm stays: not of this system are the {kind} more"
     assert "POST /v1.44/swarm/leave" not in map(str, engine.asked)
+
+
+@pytest.mark.parametrize("kind", ["secret", "config"])
+def test_a_swarm_that_keeps_values_of_somebody_else_stays(kind: str, engine: Engine, stands: Stands) -> None:
+    ours, theirs = {"cascade.system": "cascade"}, {"cascade.system": "another"}
+    engine.answers[f"/v1.44/{kind}s"] = [
+        {"ID": name, "Spec": {"Name": name, "Labels": labels}}
+        for name, labels in (("own", ours), ("more", theirs), ("bare", {}))
+    ]
+    assert stands().others == (f"the {kind} more", f"the {kind} bare")
 
 
 def test_the_trace_of_a_member_that_joined_anew_keeps_no_swarm(converged: Snapshots, stands: Stands) -> None:

@@ -32,6 +32,7 @@ class Registry:
 
     tags: dict[str, str] = field(default_factory=dict)
     wants: str = ""
+    ticket: object = field(default_factory=lambda: {"token": "ticket"})
     names_digest: bool = True
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     server: ThreadingHTTPServer = field(init=False)
@@ -67,7 +68,7 @@ def _answering(registry: Registry) -> type[BaseHTTPRequestHandler]:
             authorization = self.headers.get("Authorization", "")
             if self.path.startswith("/token"):
                 granted = not registry.wants.endswith("login") or authorization == BASIC or PASSWORD in body
-                token = json.dumps({"token": "ticket"}).encode()
+                token = json.dumps(registry.ticket).encode()
                 return self._say(200 if granted else 401, token if granted else b"")
             if registry.wants.startswith("token") and authorization != "Bearer ticket":
                 scope = f'Bearer realm="{registry.realm}",service="box",scope="repository:team/core:pull"'
@@ -142,6 +143,12 @@ def test_a_token_for_anybody_needs_no_login(registry: Registry) -> None:
 
 
 @pytest.mark.usefixtures("login")
+def test_a_token_that_is_none_is_told(registry: Registry) -> None:
+    registry.wants, registry.ticket = "token", ["ticket"]
+    with pytest.raises(RegistryFailed, match="answers with no token"):
+        digest_now(registry.image())
+
+
 @pytest.mark.parametrize("wants", ["token login", "basic login"])
 def test_a_login_is_used_where_the_source_says_so(registry: Registry, wants: str) -> None:
     registry.wants = wants

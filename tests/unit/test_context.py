@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import docker.utils.build
 import pytest
@@ -182,3 +183,22 @@ def test_a_broken_pattern_names_its_file(context: Callable[..., Path]) -> None:
 
 def digest(folder: Path) -> str:
     return context_digest(folder, "Dockerfile", {})
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match="closed cannot be read: change its permissions, or name it in"):
+        context_paths(tmp_path, "Dockerfile")
+    (tmp_path / ".dockerignore").write_text("closed\n")
+    assert "closed" not in context_paths(tmp_path, "Dockerfile")
