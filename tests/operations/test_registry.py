@@ -135,6 +135,12 @@ def test_a_registry_that_names_nonsense_is_not_believed(registry: Registry) -> N
         digest_now(registry.image())
 
 
+def test_a_token_that_is_none_is_told(registry: Registry) -> None:
+    registry.wants, registry.ticket = "token", ["ticket"]
+    with pytest.raises(RegistryFailed, match="answers with no token"):
+        digest_now(registry.image())
+
+
 def test_a_token_for_anybody_needs_no_login(registry: Registry) -> None:
     registry.wants = "token"
     assert digest_now(registry.image()) == DIGEST
@@ -143,12 +149,6 @@ def test_a_token_for_anybody_needs_no_login(registry: Registry) -> None:
 
 
 @pytest.mark.usefixtures("login")
-def test_a_token_that_is_none_is_told(registry: Registry) -> None:
-    registry.wants, registry.ticket = "token", ["ticket"]
-    with pytest.raises(RegistryFailed, match="answers with no token"):
-        digest_now(registry.image())
-
-
 @pytest.mark.parametrize("wants", ["token login", "basic login"])
 def test_a_login_is_used_where_the_source_says_so(registry: Registry, wants: str) -> None:
     registry.wants = wants
