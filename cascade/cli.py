@@ -6,10 +6,10 @@ from importlib import import_module
 
 import click
 
-from cascade.commands.arguments import USAGE
+from cascade.exit_codes import INVALID
 
 # click's own 2 means attention here.
-click.UsageError.exit_code = USAGE
+click.UsageError.exit_code = INVALID
 
 COMMANDS = {
     "init": "cascade.commands.init:command",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cascade.commands.arguments import ATTENTION, ERROR
+from cascade.exit_codes import ATTENTION, ERROR
 
 Document = dict[str, Any]
 

@@ -15,13 +15,14 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.context import ctx_host, ctx_state
 
+from cascade.exit_codes import ERROR, UNREACHABLE
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change
 from cascade.planning.plan import Gate, Recheck, Work
 from cascade.planning.resource import Kind
 from operations.host.engine import apply_settings, recheck, start_unit
 from operations.host.system import install, set_sysctl, write_file
-from operations.run import ERROR, UNREACHABLE, Run, WorkFailed
+from operations.run import Run, WorkFailed
 from operations.swarm.cluster import join, label
 from operations.swarm.gate import hold
 from operations.swarm.images import deliver_image

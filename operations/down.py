@@ -11,6 +11,7 @@ from typing import Any
 
 import docker.errors
 
+from cascade.exit_codes import ERROR
 from cascade.planning.diff import Change
 from cascade.planning.observed import Observed, observe
 from cascade.planning.removal import group_of, removals, waiting
@@ -43,7 +44,7 @@ def what_stands(run: Run) -> Standing:
     if observed.stopped:
         stopped = ", ".join(sorted(observed.stopped))
         run.fail(
-            1, f"{stopped}: Docker does not run, so nobody can say what it holds: start it and run again"
+            ERROR, f"{stopped}: Docker does not run, so nobody can say what it holds: start it and run again"
         )
     engines = {name: snapshot["docker"] or {} for name, snapshot in snapshots.items()}
     manager = engines[fleet.manager.name]

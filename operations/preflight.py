@@ -19,6 +19,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
+from cascade.exit_codes import UNREACHABLE
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew, own_file
 from cascade.planning.plan import Plan
@@ -33,7 +34,7 @@ from cascade.planning.preflight import (
 )
 from operations.snapshot import take_snapshot
 from operations.sources import EVERYBODYS, Sources
-from operations.trust import UNREACHABLE, Refused, meet, place_of, why_not
+from operations.trust import Refused, meet, place_of, why_not
 
 if TYPE_CHECKING:
     from operations.run import Run

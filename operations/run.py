@@ -24,6 +24,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors.ssh import SSHConnector
 
 from cascade.closing import closing_lines
+from cascade.exit_codes import ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.desired import desired
@@ -37,9 +38,6 @@ from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight
 from operations.python_files import PythonFiles
 from operations.snapshot import query_for, take_snapshot
 from operations.trust import why_not
-
-ERROR, GATE_FAILED, UNREACHABLE, INVALID = 1, 4, 6, 64
-
 
 _SPINNER = "PYINFRA_PROGRESS"
 _RUNS: WeakKeyDictionary[State, Run] = WeakKeyDictionary()

@@ -21,8 +21,9 @@ from pyinfra_cli.cli import _apply_inventory_limit
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.log import setup_logging
 
+from cascade.exit_codes import INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
-from operations.run import INVALID, UNREACHABLE, Run
+from operations.run import Run
 
 
 def load(

@@ -17,9 +17,9 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.connectors.sshuserclient.client import SSHClient
 
+from cascade.exit_codes import ERROR, INVALID, UNREACHABLE
 from operations.known_hosts import KnownHosts, Pin, Unreadable, entry_name
 
-ERROR, UNREACHABLE, INVALID = 1, 6, 64
 TIMEOUT_S = 10
 
 # A server that hangs up in the middle is told in one line; paramiko would print a traceback.

@@ -1,4 +1,4 @@
-"""What the commands have in common: their arguments, options and exit codes."""
+"""What the commands have in common: their arguments and options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import click
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-ERROR, ATTENTION, USAGE = 1, 2, 64
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 inventory_argument = click.argument("inventory", type=click.Path(exists=True, dir_okay=False, path_type=Path))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from cascade.commands.arguments import USAGE, fingerprint_option
+from cascade.commands.arguments import fingerprint_option
+from cascade.exit_codes import INVALID
 from operations.bootstrap import USER_NAME, bootstrap
 from operations.deploy_key import DeployKey, load_key, make_key
 from operations.known_hosts import KnownHosts
@@ -118,5 +119,5 @@ def _password(machine: Target, from_stdin: bool) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         advice = "give --password-stdin and the password on standard input"
-        raise Refused(f"{machine.name}: there is no terminal to ask for the password on; {advice}", USAGE)
+        raise Refused(f"{machine.name}: there is no terminal to ask for the password on; {advice}", INVALID)
     return str(click.prompt(f"Password of {machine.login} at {machine.name}", hide_input=True, err=True))

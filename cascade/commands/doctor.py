@@ -10,8 +10,6 @@ from typing import Any
 import click
 
 from cascade.commands.arguments import (
-    ATTENTION,
-    ERROR,
     chosen,
     fingerprint_option,
     inventory_argument,
@@ -19,9 +17,10 @@ from cascade.commands.arguments import (
     limit_option,
     stand_ins_option,
 )
+from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
 from cascade.planning.preflight import Finding, errors, worth_saying
 from operations.preflight import ask_on_terminal, by_host, connect_each, diagnose, never
-from operations.run import UNREACHABLE, Stopped
+from operations.run import Stopped
 from operations.session import disconnected, load
 
 _WORST_FIRST = ("error", "warning", "unchecked", "note", "ok")

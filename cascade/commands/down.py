@@ -11,15 +11,10 @@ import docker.errors
 import requests
 from paramiko import SSHException
 
-from cascade.commands.arguments import (
-    ERROR,
-    chosen,
-    inventory_argument,
-    limit_option,
-    stand_ins_option,
-)
+from cascade.commands.arguments import chosen, inventory_argument, limit_option, stand_ins_option
+from cascade.commands.failures import Failed, Lost
 from operations.down import Standing, purge, stop_agents, the_swarm_stays, what_stands
-from operations.run import UNREACHABLE, Run, WorkFailed
+from operations.run import Run, WorkFailed
 from operations.session import session
 
 
@@ -63,18 +58,6 @@ def command(
             raise Failed(f"{getattr(error, 'explanation', None) or error}; run it again to go on") from error
         except (SSHException, EOFError, OSError) as error:
             raise Lost(f"the connection was lost: {error}; run it again to go on") from error
-
-
-class Failed(click.ClickException):
-    """A host's fault, in one line."""
-
-    exit_code = ERROR
-
-
-class Lost(click.ClickException):
-    """A host that hung up."""
-
-    exit_code = UNREACHABLE
 
 
 def _told(run: Run, standing: Standing, purging: bool) -> Iterator[str]:

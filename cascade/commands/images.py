@@ -13,42 +13,17 @@ import docker.errors
 import requests
 from paramiko import SSHException
 
-from cascade.commands.arguments import (
-    ATTENTION,
-    ERROR,
-    USAGE,
-    chosen,
-    inventory_argument,
-    json_option,
-    limit_option,
-    stand_ins_option,
-)
+from cascade.commands.arguments import chosen, inventory_argument, json_option, limit_option, stand_ins_option
+from cascade.commands.failures import Failed, Lost, Mistake
+from cascade.exit_codes import ATTENTION, ERROR
 from cascade.image_report import code_of, image_lines, megabytes
 from cascade.model.image import PINS, BuildImage
 from operations.build import BuildFailed, build, is_built
 from operations.pins import Resolved, record, resolve
-from operations.run import UNREACHABLE, WorkFailed
+from operations.run import WorkFailed
 from operations.session import connected, load, session
 from operations.swarm.overview import overview
 from operations.swarm.prune import Leftover, leftovers, prune
-
-
-class Failed(click.ClickException):
-    """A host's fault or a registry's, in one line."""
-
-    exit_code = ERROR
-
-
-class Lost(click.ClickException):
-    """A host that hung up."""
-
-    exit_code = UNREACHABLE
-
-
-class Invalid(click.ClickException):
-    """A file that cannot be read."""
-
-    exit_code = USAGE
 
 
 @click.group()
@@ -67,7 +42,7 @@ def pin_command(inventory: Path, update: bool, as_json: bool) -> None:
         found = list(resolve(images, unrecorded=not update))
         record(found)
     except ValueError as error:
-        raise Invalid(str(error)) from error
+        raise Mistake(str(error)) from error
     if as_json:
         click.echo(json.dumps({"tags": [asdict(item) for item in found]}))
     else:
@@ -133,7 +108,7 @@ def list_command(inventory: Path, limit: Iterable[str], as_json: bool) -> None:
         try:
             document = overview(run)
         except ValueError as error:
-            raise Invalid(str(error)) from error
+            raise Mistake(str(error)) from error
     if as_json:
         click.echo(json.dumps(document))
     else:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cascade.commands.arguments import USAGE
+from cascade.commands.failures import Mistake
 from cascade.model.answers import (
     FOLDER,
     MACHINES,
@@ -119,7 +119,7 @@ def _image_names() -> list[str]:
     try:
         groups = load_group_files(STACKS)
     except InvalidFiles as invalid:
-        raise _Mistake(
+        raise Mistake(
             f"{invalid}\nrun `cascade init` in the project's folder, with its group files"
         ) from None
     return sorted({service.image for group in groups for service in group.services.values()})
@@ -127,7 +127,7 @@ def _image_names() -> list[str]:
 
 def _refuse_to_overwrite(force: bool) -> None:
     if not force and (there := [str(path) for path in (INVENTORY, GROUP_DATA) if path.exists()]):
-        raise _Mistake(f"{' and '.join(there)} exist already: change them, or overwrite them with --force")
+        raise Mistake(f"{' and '.join(there)} exist already: change them, or overwrite them with --force")
 
 
 def _answers(given: Answers, terminal: bool) -> Answers:
@@ -142,7 +142,7 @@ def _answers(given: Answers, terminal: bool) -> Answers:
         else:
             answers[question.key] = default or question.missing()
     if answers["mainpc-name"] == answers["pc2-name"]:
-        raise _Mistake(f"both machines have the name {answers['pc2-name']}: give each its own")
+        raise Mistake(f"both machines have the name {answers['pc2-name']}: give each its own")
     return answers
 
 
@@ -185,7 +185,7 @@ def _write(target: Path, text: str) -> None:
         finally:
             fresh.unlink(missing_ok=True)
     except OSError as error:
-        raise _Mistake(f"{target}: cannot be written: {error.strerror}") from None
+        raise Mistake(f"{target}: cannot be written: {error.strerror}") from None
 
 
 def _tell_what_to_fill_in() -> None:
@@ -227,7 +227,3 @@ def _bootstrap(answers: Mapping[str, str], machine: str) -> str:
         for part in (option, shlex.quote(answers[key]))
     ]
     return " ".join(["cascade bootstrap", f"USER@{where}{'' if port == '22' else f':{port}'}", *extra])
-
-
-class _Mistake(click.ClickException):
-    exit_code = USAGE

@@ -11,11 +11,11 @@ import requests
 from paramiko import SSHException
 from urllib3.exceptions import HTTPError
 
-from cascade.commands.arguments import ERROR, inventory_argument
+from cascade.commands.arguments import inventory_argument
+from cascade.commands.failures import Failed, Lost
 from cascade.model.agent import kebab_case
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
-from operations.run import UNREACHABLE
 from operations.session import connected, load
 from operations.swarm.logs import log_host, log_lines
 
@@ -47,18 +47,6 @@ def command(inventory: Path, agent: str, follow: bool, tail: int) -> None:
             raise Lost(f"{where}: the connection was lost: {error}; run it again to go on") from error
         except KeyboardInterrupt:
             return
-
-
-class Failed(click.ClickException):
-    """A host's fault, in one line."""
-
-    exit_code = ERROR
-
-
-class Lost(click.ClickException):
-    """A host that hung up, or an engine in the middle of a line."""
-
-    exit_code = UNREACHABLE
 
 
 def the_one_named(fleet: Fleet, name: str) -> Workload:

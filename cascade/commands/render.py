@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cascade.commands.arguments import USAGE, chosen, json_option
+from cascade.commands.arguments import chosen, json_option
+from cascade.exit_codes import INVALID
 from cascade.model.strict import InvalidFiles
 from cascade.planning.rendering import Explanation, explain, rendered
 from operations.session import load
@@ -48,13 +49,13 @@ def _explain(file: Path, as_json: bool) -> None:
         found = explain(file)
     except InvalidFiles as invalid:
         click.echo(invalid, err=True)
-        raise SystemExit(USAGE) from invalid
+        raise SystemExit(INVALID) from invalid
     if as_json:
         click.echo(json.dumps(found.document(), sort_keys=True))
     else:
         _print(found)
     if found.refused:
-        raise SystemExit(USAGE)
+        raise SystemExit(INVALID)
 
 
 def _print(found: Explanation) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from cascade.commands.arguments import (
-    ATTENTION,
     chosen,
     inventory_argument,
     json_option,
@@ -17,6 +16,7 @@ from cascade.commands.arguments import (
     part_options,
     stand_ins_option,
 )
+from cascade.exit_codes import ATTENTION
 from cascade.report import status_document, status_table
 from operations.session import session
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cascade.commands.arguments import USAGE, inventory_argument, json_option
+from cascade.commands.arguments import inventory_argument, json_option
+from cascade.exit_codes import INVALID
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, Problem
 from operations.session import examine
@@ -22,7 +23,7 @@ def command(inventory: Path, as_json: bool) -> None:
         fleet = examine(inventory)
     except InvalidFiles as invalid:
         _say(invalid.problems, as_json)
-        raise SystemExit(USAGE) from invalid
+        raise SystemExit(INVALID) from invalid
     if as_json:
         _say((), as_json)
     else:

@@ -15,9 +15,10 @@ import requests
 from pyinfra import logger
 from pyinfra.api.host import Host
 
+from cascade.exit_codes import GATE_FAILED
 from cascade.model.workload import Workload
 from cascade.planning.plan import SETTLE_S, Gate
-from operations.run import GATE_FAILED, Run, WorkFailed
+from operations.run import Run, WorkFailed
 from operations.swarm.logs import last_words
 from operations.swarm.standing import Standing, look, only_host
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cascade.exit_codes import INVALID
 from cascade.model.strict import Problem
-from operations.run import INVALID
 from tests.fleets import ROOT
 
 Row = dict[str, Any]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cascade.exit_codes import ERROR
 from operations.down import Standing, purge, what_stands
-from operations.run import ERROR, Stopped
+from operations.run import Stopped
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
 

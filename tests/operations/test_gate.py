@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from pyinfra.api.host import Host
 
+from cascade.exit_codes import GATE_FAILED
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
 from cascade.planning.plan import Gate
 from cascade.planning.waves import Wave, rollout_order
 from operations.polling import poll
-from operations.run import GATE_FAILED, WorkFailed
+from operations.run import WorkFailed
 from operations.swarm import gate as gates
 from operations.swarm.logs import last_words
 from operations.swarm.standing import Standing, Task, _of_tasks, container_standing, describe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.run import UNREACHABLE
+from cascade.exit_codes import UNREACHABLE
 from tests.fleets import ROOT
 
 # In a process of its own: the commands patch the standard library for gevent before all else.

@@ -15,12 +15,13 @@ from pyinfra.api.config import Config
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State, StateStage
 
+from cascade.exit_codes import ERROR, GATE_FAILED, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.plan import make_plan
 from cascade.planning.preflight import Finding
 from operations.fleet import load_fleet
-from operations.run import ERROR, GATE_FAILED, INVALID, UNREACHABLE, Run, Stopped, WorkFailed
+from operations.run import Run, Stopped, WorkFailed
 from tests.fleets import ROOT, group_data, lab_fleet
 from tests.operations.conftest import Snapshots
 

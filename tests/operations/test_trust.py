@@ -16,10 +16,11 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 
+from cascade.exit_codes import UNREACHABLE
 from operations.deploy_key import make_key
 from operations.known_hosts import KnownHosts, Unreadable, entry_name
 from operations.run import Run
-from operations.trust import UNREACHABLE, Place, Refused, fingerprint, trust, why_not
+from operations.trust import Place, Refused, fingerprint, trust, why_not
 from tests.operations.ssh_server import SSHServer
 
 Answer = Callable[[str], None]

@@ -1,0 +1,7 @@
+"""How a run or a command ends; 0 is done, in sync, healthy."""
+
+ERROR = 1
+ATTENTION = 2
+GATE_FAILED = 4
+UNREACHABLE = 6
+INVALID = 64
