@@ -62,7 +62,7 @@ def waves() -> list[list[dict[str, Any]]]:
                 "replicas": workload.replicas,
                 "body": (service_spec if workload.kind == "service" else container_body)(workload, fleet),
             }
-            for workload in wave.workloads
+            for workload in wave.members
         ]
         for wave in rollout_order(fleet)
     ]

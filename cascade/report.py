@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cascade.model.fleet import Fleet
 from cascade.planning.addresses import addresses
-from cascade.planning.plan import AgentStatus
+from cascade.planning.steps import AgentStatus
 
 Document = dict[str, Any]
 
@@ -23,7 +23,7 @@ def status_document(fleet: Fleet, agents: Iterable[AgentStatus]) -> Document:
         {
             "name": group,
             "phase": fleet.phase_of(group),
-            "agents": [_agent(status) for status in agents if status.workload.group == group],
+            "agents": [_agent(status) for status in agents if status.member.group == group],
         }
         for group in fleet.chosen_groups
     ]
@@ -36,8 +36,8 @@ def status_document(fleet: Fleet, agents: Iterable[AgentStatus]) -> Document:
 
 def _agent(status: AgentStatus) -> Document:
     return {
-        "name": status.workload.agent,
-        "workload": status.workload.kind,
+        "name": status.member.agent,
+        "workload": status.member.kind,
         "nodes": list(status.nodes),
         "desired": status.desired,
         "healthy": status.healthy,

@@ -18,12 +18,13 @@ from pyinfra.context import ctx_host, ctx_state
 from cascade.exit_codes import ERROR, UNREACHABLE
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change
-from cascade.planning.plan import Gate, Recheck, Work
 from cascade.planning.resource import Kind
+from cascade.planning.steps import Gate, Recheck, Record, Work
 from operations.host.engine import apply_settings, recheck, start_unit
 from operations.host.system import install, set_sysctl, write_file
+from operations.releases import record
 from operations.run import Run, WorkFailed
-from operations.swarm.cluster import join, label
+from operations.swarm.cluster import join, settle
 from operations.swarm.gate import hold
 from operations.swarm.images import deliver_image
 from operations.swarm.objects import create_network, create_volume
@@ -42,7 +43,7 @@ _BY_CALL: dict[Kind, Call] = {
     "daemon-settings": apply_settings,
     "unit": start_unit,
     "swarm": join,
-    "node-labels": label,
+    "node": settle,
     "network": create_network,
     "volume": create_volume,
     "image": deliver_image,
@@ -73,6 +74,8 @@ def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
         yield _call(hold, assigned)
     elif isinstance(assigned, Recheck):
         yield _call(recheck, assigned)
+    elif isinstance(assigned, Record):
+        yield _call(record, assigned)
     elif assigned[0].action == "remove":
         yield _call(remove, assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:

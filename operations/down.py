@@ -14,8 +14,9 @@ import docker.errors
 from cascade.exit_codes import ERROR
 from cascade.planning.diff import Change
 from cascade.planning.observed import Observed, observe
-from cascade.planning.removal import group_of, removals, waiting
+from cascade.planning.removal import agents_of, group_of, removals, waiting
 from cascade.planning.specs import LABEL_SYSTEM
+from cascade.planning.target import Target, target_of
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 from operations.swarm.removal import remove
@@ -37,9 +38,10 @@ class Standing:
 
 def what_stands(run: Run) -> Standing:
     """Reads the hosts; ends the run where one cannot be read. Agents by group, the last to start first."""
-    fleet, snapshots = run.fleet, run.snapshots()
+    fleet, target = run.fleet, target_of(run.fleet)
+    snapshots = run.snapshots(target.resources)
     run.refuse_without_manager(snapshots)
-    observed = observe(fleet, snapshots, {})
+    observed = observe(target, snapshots)
     run.refuse(observed.unknown)
     if observed.stopped:
         stopped = ", ".join(sorted(observed.stopped))
@@ -50,8 +52,8 @@ def what_stands(run: Run) -> Standing:
     manager = engines[fleet.manager.name]
     nodes = {node["ID"]: node for node in manager.get("nodes", ())}
     return Standing(
-        agents=dict(_by_group(run, observed)),
-        waiting=waiting(fleet, observed),
+        agents=dict(_by_group(run, target, observed)),
+        waiting=waiting(target, observed),
         volumes=tuple(sorted(_volumes(engines, fleet.settings.system))),
         networks=tuple(item["Name"] for item in manager.get("networks", ()) if _ours(item, run)),
         members=tuple(name for name, engine in engines.items() if _node_id(engine) in nodes),
@@ -84,13 +86,11 @@ def _others(run: Run, manager: Mapping[str, Any], strangers: Collection[str]) ->
             )
 
 
-def _by_group(run: Run, observed: Observed) -> Iterator[tuple[str, tuple[Change, ...]]]:
-    present = {group for fields in observed.resources.values() if (group := group_of(run.fleet, fields))}
+def _by_group(run: Run, target: Target, observed: Observed) -> Iterator[tuple[str, tuple[Change, ...]]]:
+    present = {group for key in observed.owned if (group := group_of(observed, key))}
     asked = run.fleet.chosen_groups if run.fleet.partial else present
-    found = removals(run.fleet, observed, asked)
-    for group, changes in groupby(
-        found, key=lambda change: group_of(run.fleet, observed.resources[change.key])
-    ):
+    found = removals(target, observed, agents_of(target, observed, asked))
+    for group, changes in groupby(found, key=lambda change: group_of(observed, change.key)):
         yield str(group), tuple(changes)
 
 

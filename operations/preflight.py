@@ -23,6 +23,7 @@ from cascade.exit_codes import UNREACHABLE
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew, own_file
 from cascade.planning.plan import Plan
+from cascade.planning.target import target_of
 from cascade.planning.preflight import (
     Finding,
     errors,
@@ -32,6 +33,7 @@ from cascade.planning.preflight import (
     of_plan,
     query_for,
 )
+from operations.look import Look
 from operations.snapshot import take_snapshot
 from operations.sources import EVERYBODYS, Sources
 from operations.trust import Refused, meet, place_of, why_not
@@ -178,10 +180,11 @@ def diagnose(run: Run, ask: Ask) -> tuple[Finding, ...]:
     """Everything about the hosts of a connected run; one that cannot be asked holds up no other."""
     looks = at_once(run.state.inventory.get_active_hosts(), first_look)
     readable = [run.state.inventory.get_host(name) for name, look in looks.items() if not errors(look)]
-    taken = run.read_snapshots(readable)
+    target = target_of(run.fleet)
+    taken = run.read_snapshots(readable, target.resources)
     snapshots = {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
     unread = [_unread(name) for name, snapshot in taken.items() if snapshot is None]
-    plan = run.plan_of(snapshots)
+    plan = run.plan_of(Look(target, snapshots))
     found = _judged(gather(run, _known(run, snapshots, plan), prove_ports=True), ask)
     first = (finding for look in looks.values() for finding in look)
     return (*first, *unread, *of_plan(plan), *found)

@@ -21,6 +21,7 @@ PID_FILE = "/run/docker.pid"
 SWARM_STATE = "/var/lib/docker/swarm/docker-state.json"
 DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 TIMEOUT_S = 10
+SHOWN_BYTES = 65536
 TASK_LABEL = "com.docker.swarm.task.id"
 TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
 
@@ -68,12 +69,20 @@ def read_file(path: str) -> Any:
         return None
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
-        "content": content.decode() if path in QUERY["contents"] else None,
+        "content": content.decode() if path in QUERY["contents"] else shown(content),
         "mode": "%o" % stat.S_IMODE(status.st_mode),
         "owner": name_of("/etc/passwd", status.st_uid),
         "group": name_of("/etc/group", status.st_gid),
         "changed": status.st_mtime,
     }
+
+
+def shown(content: bytes) -> str | None:
+    """The text of a file, unless it is none or too long to be read by people."""
+    try:
+        return content.decode() if len(content) <= SHOWN_BYTES else None
+    except UnicodeDecodeError:
+        return None
 
 
 def name_of(database: str, number: int) -> str:
@@ -140,7 +149,7 @@ def read_docker(query: Any) -> Any:
         "containers": read_containers(query["label"]),
     }
     if info["Swarm"].get("ControlAvailable"):
-        reply.update(read_manager())
+        reply.update(read_manager(query))
     return reply
 
 
@@ -185,7 +194,7 @@ def read_image(image: str) -> Any:
         return {}
 
 
-def read_manager() -> Any:
+def read_manager(query: Any) -> Any:
     cluster = get("/swarm")
     tasks = get(
         "/tasks?filters=" + quote(json.dumps({"_up-to-date": ["true"], "desired-state": ["running"]}))
@@ -195,8 +204,36 @@ def read_manager() -> Any:
         "nodes": get("/nodes"),
         "networks": [network for network in get("/networks") if network["Scope"] == "swarm"],
         "services": get("/services"),
+        **read_configs(query),
         "tasks": [{name: task.get(name) for name in TASK_FIELDS} for task in tasks],
     }
+
+
+def read_configs(query: Any) -> Any:
+    """The system's configs without their data, and the release that is asked for with it."""
+    found = get("/configs?filters=" + labelled(query["label"]))
+    found.sort(key=lambda config: config["Spec"]["Name"])
+    releases = [config for config in found if query["release_label"] in config["Spec"]["Labels"]]
+    return {
+        "configs": [
+            {
+                "Name": config["Spec"]["Name"],
+                "Labels": config["Spec"]["Labels"],
+                "sha256": hashlib.sha256(base64.b64decode(config["Spec"]["Data"])).hexdigest(),
+            }
+            for config in found
+        ],
+        "release": asked_release(releases, query["release"], query["release_label"]),
+    }
+
+
+def asked_release(releases: list[Any], asked: str | None, label: str) -> Any:
+    """The last release, the one before it, or the one of a number, with its data; None where it is not."""
+    by_place = {"last": releases[-1:], "previous": releases[-2:-1]}
+    by_number = [config for config in releases if config["Spec"]["Labels"][label] == asked]
+    for config in by_place.get(asked or "", by_number):
+        return {"Labels": config["Spec"]["Labels"], "Data": config["Spec"]["Data"]}
+    return None
 
 
 def get(path: str) -> Any:

@@ -27,13 +27,16 @@ from cascade.closing import closing_lines
 from cascade.exit_codes import ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
-from cascade.planning.desired import desired
-from cascade.planning.plan import GATE_NAME, Plan, make_plan
+from cascade.planning.desired import Desired
+from cascade.planning.plan import Plan, make_plan
 from cascade.planning.preflight import Finding, errors, worth_saying
+from cascade.planning.release import purpose_of
+from cascade.planning.removal import PRUNABLE, REMOVABLE
 from cascade.planning.resource import Unknown
-from cascade.planning.waves import rollout_order
+from cascade.planning.steps import GATE_NAME
 from operations.engine_client import EngineClient
 from operations.fleet import load_fleet
+from operations.look import Look, look
 from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
 from operations.python_files import PythonFiles
 from operations.snapshot import query_for, take_snapshot
@@ -70,6 +73,8 @@ class Run:
         self.check_images = True
         self.ask: Ask = never
         self.quiet = False
+        self.purpose = "deploy"
+        self.audit: list[dict[str, str]] = []
         self.seconds = defaultdict(float, {"start-up": time.process_time()})
         self.execs: Counter[str] = Counter()
         self.writes = 0
@@ -176,25 +181,28 @@ class Run:
 
     @cached_property
     def _plan(self) -> Plan:
-        snapshots = self.snapshots()
-        plan = self.plan_of(snapshots)
+        seen = look(self)
+        self.purpose = purpose_of(self.fleet.options, seen.release)
+        plan = self.plan_of(seen)
         if plan.refused:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
         self.refuse(plan.unknown)
         if plan.changes:
-            self._heed(self.preflight(snapshots, plan))
+            self._heed(self.preflight(seen.snapshots, plan))
         for note in (*plan.notes, *plan.differences()):
             logger.info(note)
         return plan
 
     def fresh_plan(self) -> Plan:
         """A plan from the hosts as they are now."""
-        return self.plan_of(self.snapshots())
+        return self.plan_of(look(self))
 
-    def plan_of(self, snapshots: dict[str, Any]) -> Plan:
-        """The plan that these snapshots make."""
+    def plan_of(self, seen: Look) -> Plan:
+        """The plan that follows from what was seen of the hosts."""
+        options = self.fleet.options
+        kinds = PRUNABLE if options.prune else REMOVABLE if seen.exact else ()
         with self.timed("planning"):
-            return make_plan(self.fleet, snapshots)
+            return make_plan(seen.target, seen.snapshots, kinds, seen.last)
 
     def preflight(self, snapshots: dict[str, Any], plan: Plan) -> tuple[Finding, ...]:
         """What there is to say of the hosts before this plan is carried out."""
@@ -211,20 +219,27 @@ class Run:
         if wrong:
             self.fail(ERROR, *map(str, wrong))
 
-    def snapshots(self) -> dict[str, Any]:
+    def snapshots(self, wanted: Iterable[Desired], release: str | None = None) -> dict[str, Any]:
         """What every host of the run says of itself; ends the run where one cannot be read."""
-        found = self.read_snapshots(self.state.inventory.get_active_hosts())
+        found = self.read_snapshots(self.state.inventory.get_active_hosts(), wanted, release)
         if unread := sorted(name for name, reading in found.items() if reading is None):
             self.fail(ERROR, *why_unread(self, unread))
         return found
 
-    def read_snapshots(self, hosts: Iterable[Host]) -> dict[str, Any]:
-        """What these hosts say of themselves, read from all at once; None for one that could not be read."""
-        wanted = desired(self.fleet, rollout_order(self.fleet))
-        system = self.fleet.settings.system
+    def read_snapshots(
+        self, hosts: Iterable[Host], wanted: Iterable[Desired], release: str | None = None
+    ) -> dict[str, Any]:
+        """What these hosts say of themselves, read from all at once; None for one that could not be read.
+
+        `release` asks for a release with its data: `last`, `previous` or a number.
+        """
+        wanted, system = tuple(wanted), self.fleet.settings.system
+
+        def read(host: Host) -> Any:
+            return take_snapshot(host, query_for(host.name, wanted, system, release))
 
         with self.timed("facts"):
-            return at_once(hosts, lambda host: take_snapshot(host, query_for(host.name, wanted, system)))
+            return at_once(hosts, read)
 
     def client(self, name: str) -> EngineClient:
         """The host's Docker Engine, over its SSH connection; one client per host."""

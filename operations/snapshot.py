@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyinfra.api.host import Host
 
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, Desired
 from cascade.planning.observed import Snapshot as Reading
-from cascade.planning.specs import LABEL_SYSTEM
+from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
 TIMEOUT_S = 30
@@ -44,8 +45,13 @@ def take_snapshot(host: Host, query: dict[str, Any], script: Path = _SCRIPT) -> 
     return reading
 
 
-def query_for(host: str, wanted: tuple[Desired, ...], system: str) -> dict[str, Any]:
-    """What to read on a host, so that it can be compared with what is wanted there."""
+def query_for(
+    host: str, wanted: Iterable[Desired], system: str, release: str | None = None
+) -> dict[str, Any]:
+    """What to read on a host, so that it can be compared with what is wanted there.
+
+    `release` asks the manager for a release with its data: `last`, `previous`, or a number.
+    """
     names: dict[str, list[str]] = {kind: [] for kind in ("package", "sysctl", "file", "unit")}
     for item in wanted:
         if item.key.host == host and item.key.kind in names:
@@ -57,4 +63,6 @@ def query_for(host: str, wanted: tuple[Desired, ...], system: str) -> dict[str, 
         "contents": [*_READ_WHOLE],
         "units": names["unit"],
         "label": f"{LABEL_SYSTEM}={system}",
+        "release_label": LABEL_RELEASE,
+        "release": release,
     }

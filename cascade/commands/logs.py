@@ -16,8 +16,9 @@ from cascade.commands.failures import Failed, Lost
 from cascade.model.agent import kebab_case
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
+from cascade.planning.waves import member_of
 from operations.session import connected, load
-from operations.swarm.logs import log_host, log_lines
+from operations.swarm.logs import log_lines
 
 
 @click.command()
@@ -31,11 +32,12 @@ def command(inventory: Path, agent: str, follow: bool, tail: int) -> None:
     """Show the log of an agent, of all its replicas: AGENT, GROUP/AGENT or the service's name."""
     run = load(inventory, check_images=False)
     workload = the_one_named(run.fleet, agent)
-    where = log_host(run.fleet, workload)
+    key = member_of(run.fleet, workload).key
+    where = key.host
     run.state.limit_hosts = [run.state.inventory.get_host(where)]
     with connected(run):
         try:
-            for line in log_lines(run, workload, tail=tail, follow=follow):
+            for line in log_lines(run, key, tail=tail, follow=follow):
                 click.echo(line)
         except docker.errors.NotFound:
             raise Failed(

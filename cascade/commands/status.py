@@ -18,6 +18,7 @@ from cascade.commands.arguments import (
 )
 from cascade.exit_codes import ATTENTION
 from cascade.report import status_document, status_table
+from operations.look import look
 from operations.session import session
 
 
@@ -30,9 +31,9 @@ from operations.session import session
 def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object) -> None:
     """Show how every agent stands. Exit code 0: all healthy; 2: an agent is down."""
     with session(inventory, limit, chosen(part)) as run:
-        snapshots = run.snapshots()
-        run.refuse_without_manager(snapshots)
-        plan = run.plan_of(snapshots)
+        seen = look(run)
+        run.refuse_without_manager(seen.snapshots)
+        plan = run.plan_of(seen)
         run.refuse(plan.unknown)
     document = status_document(run.fleet, plan.agents)
     if as_json:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from cascade.model.compose import HealthTiming
 from cascade.model.daemon import daemon_faults
@@ -40,6 +40,7 @@ class FleetSettings(Strict):
     swarm_pool: SwarmPool
     images: dict[str, ImageSource]
     health_timing: HealthTiming = HealthTiming()
+    releases_kept: Annotated[int, Field(ge=2, le=1000)] = 10
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ class Fleet:
     hosts: dict[str, Host]
     groups: dict[str, GroupFile]
     options: Options = field(default_factory=Options)
-    scaled: Mapping[str, int] = field(default_factory=dict)
-
-    def replicas(self, workload: Workload) -> int:
-        """How many replicas are wanted: the file's, or those that somebody scaled to within `x-scale`."""
-        return self.scaled.get(workload.name, workload.replicas)
 
     @property
     def manager(self) -> Host:

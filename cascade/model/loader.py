@@ -21,6 +21,7 @@ _DOLLAR = re.compile(r"\$(?:\$|(?P<variable>[{A-Za-z_]))")
 _NO_SIGN = "remove it"
 
 _STAND_INS: dict[str, Any] = {
+    "configs.*": {"content": "unknown"},
     "image": "unknown",
     "networks.*": {"external": True},
     "services": {},
@@ -31,6 +32,7 @@ _A_SERVICE = len(("services", "name"))
 
 # What a check of the whole says of one key is in doubt when one of these could not be read.
 _RESTS_ON = {
+    "configs": {"source", "target", "tmpfs", "volumes", "x-agents"},
     "constraints": {"placement", "deploy"},
     "depends_on": {"name", "services", "startup_order", "x-agents"},
     "max_replicas_per_node": {"placement", "deploy", "replicas"},

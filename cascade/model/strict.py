@@ -47,10 +47,10 @@ class Problem:
 
     def document(self) -> dict[str, str]:
         """Each part in one line of bounded length, fit for any terminal, whatever stood in the file."""
-        return {name: _one_line(text) for name, text in vars(self).items()}
+        return {name: one_line(text) for name, text in vars(self).items()}
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Control characters as escapes, and of a long text both ends."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 100]} … {text[-90:]}"

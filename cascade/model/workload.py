@@ -10,6 +10,7 @@ from typing import Literal
 
 from cascade.model.agent import Agent, kebab_case
 from cascade.model.compose import Attachment, HealthCheck, HealthTiming, Mount, Port
+from cascade.model.configs import Config, ConfigUse
 from cascade.model.quantities import nano_cpus
 from cascade.model.service import GroupFile, Service
 
@@ -65,6 +66,7 @@ class Workload:
     ports: tuple[Port, ...]
     volume_names: dict[str, str]
     network_names: dict[str, str]
+    configs: dict[str, Config]
 
     @property
     def name(self) -> str:
@@ -116,6 +118,11 @@ class Workload:
             else mount
             for mount in (*self.service.volumes, *own)
         )
+
+    @property
+    def config_files(self) -> tuple[tuple[Config, ConfigUse], ...]:
+        """The configs that it reads as files, each with where and how."""
+        return tuple((self.configs[use.source], use) for use in self.service.configs)
 
     def networks(self, system: str) -> dict[str, tuple[str, ...]]:
         """The names this workload answers to, by network."""
@@ -170,6 +177,7 @@ def _of_agents(group: GroupFile, service: Service, timing: HealthTiming) -> list
             ports=tuple(port for port in service.ports if port.target == agent.port),
             volume_names=_volume_names(group),
             network_names=group.network_names(),
+            configs=group.swarm_configs,
         )
         for agent in service.agents
     ]
@@ -188,6 +196,7 @@ def _alone(group: GroupFile, name: str, service: Service) -> Workload:
         ports=service.ports,
         volume_names=_volume_names(group),
         network_names=group.network_names(),
+        configs=group.swarm_configs,
     )
 
 

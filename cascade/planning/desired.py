@@ -17,7 +17,9 @@ from cascade.planning.resource import Fields, Key
 from cascade.planning.specs import container_body, digest, service_spec
 from cascade.planning.waves import Wave
 
-Stage = Literal["system", "engine", "swarm", "networks", "volumes", "images", "rollout"]
+Stage = Literal[
+    "system", "engine", "swarm", "networks", "volumes", "configs", "images", "rollout", "prune", "release"
+]
 
 DAEMON_SETTINGS = "/etc/docker/daemon.json"
 SETTINGS_STAMP = "/var/lib/cascade/daemon-settings"
@@ -52,16 +54,27 @@ def stamp(settings: Mapping[str, Any]) -> str:
 
 def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
     """Every resource of the fleet, in the order in which a bare fleet is built."""
-    hosts = fleet.hosts.values()
+    hosts, workloads = fleet.hosts.values(), _by_name(fleet)
     return (
         *(item for host in hosts for item in _system(host)),
         *(item for host in hosts for item in _engine(host)),
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
-        *_volumes(fleet),
+        *(Desired("volumes", key, {"driver": "local"}) for key in _volumes(fleet, fleet.workloads)),
         *_images(fleet),
-        *(_workload(fleet, workload) for wave in order for workload in wave.workloads),
+        *(_workload(fleet, workloads[member.name]) for wave in order for member in wave.members),
     )
+
+
+def things_of(fleet: Fleet, order: tuple[Wave, ...]) -> Iterator[Key]:
+    """The objects of engines that the files name, whether their group is to run or not."""
+    yield from (Key(fleet.manager.name, "network", overlay.name) for overlay in fleet.settings.networks)
+    yield from _volumes(fleet, fleet.all_workloads)
+    yield from (member.key for wave in order for member in wave.members)
+
+
+def _by_name(fleet: Fleet) -> dict[str, Workload]:
+    return {workload.name: workload for workloads in fleet.all_workloads.values() for workload in workloads}
 
 
 def _system(host: Host) -> Iterator[Desired]:
@@ -113,8 +126,8 @@ def _swarm(fleet: Fleet) -> Iterator[Desired]:
         fields = {"role": host.swarm_role, "address": host.swarm_address, "member": True}
         yield Desired("swarm", Key(host.name, "swarm", host.name), fields | _pool(fleet, host))
     for host in fleet.hosts.values():
-        if host.node_labels:
-            yield Desired("swarm", Key(manager.name, "node-labels", host.name), dict(host.node_labels))
+        fields = {"labels": dict(host.node_labels), "availability": "active", "earlier_entries": []}
+        yield Desired("swarm", Key(manager.name, "node", host.name), fields)
 
 
 def _pool(fleet: Fleet, host: Host) -> dict[str, Any]:
@@ -136,16 +149,17 @@ def _network(fleet: Fleet, overlay: Overlay) -> Desired:
     return Desired("networks", Key(fleet.manager.name, "network", overlay.name), fields | subnet)
 
 
-def _volumes(fleet: Fleet) -> Iterator[Desired]:
-    wanted = {
-        Key(host.name, "volume", mount.source)
-        for workloads in fleet.workloads.values()
-        for workload in workloads
-        for mount in workload.mounts
-        if mount.type == "volume"
-        for host in fleet.eligible(workload)
-    }
-    return (Desired("volumes", key, {"driver": "local"}) for key in sorted(wanted))
+def _volumes(fleet: Fleet, groups: Mapping[str, tuple[Workload, ...]]) -> list[Key]:
+    return sorted(
+        {
+            Key(host.name, "volume", mount.source)
+            for workloads in groups.values()
+            for workload in workloads
+            for mount in workload.mounts
+            if mount.type == "volume"
+            for host in fleet.eligible(workload)
+        }
+    )
 
 
 def _images(fleet: Fleet) -> Iterator[Desired]:

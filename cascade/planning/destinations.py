@@ -30,6 +30,9 @@ class Destination(NamedTuple):
         return self.container if container and self.container else self.service
 
 
+_CONFIG = Destination("a config in the Swarm, and a file on the hosts of host containers")
+
+
 def _health(prefix: str) -> dict[str, Destination]:
     return {
         f"{prefix}.disable": Destination(f"{_HEALTH}.Test", "Healthcheck.Test"),
@@ -50,6 +53,9 @@ def _mounts(prefix: str) -> dict[str, Destination]:
 
 
 DESTINATIONS: dict[str, Destination] = {
+    "configs.*.content": _CONFIG,
+    "configs.*.file": _CONFIG,
+    "configs.*.name": Destination(f"{_CONTAINER}.Configs", "HostConfig.Mounts"),
     "name": Destination("Name", "Labels"),
     "networks.*.external": Destination("the network is the fleet's: group_data declares it"),
     "networks.*.name": Destination("TaskTemplate.Networks", "NetworkingConfig.EndpointsConfig"),
@@ -61,6 +67,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.cap_add": Destination(f"{_CONTAINER}.CapabilityAdd", "HostConfig.CapAdd"),
     "services.*.cap_drop": Destination(f"{_CONTAINER}.CapabilityDrop", "HostConfig.CapDrop"),
     "services.*.command": Destination(f"{_CONTAINER}.Args", "Cmd"),
+    "services.*.configs": Destination(f"{_CONTAINER}.Configs", "HostConfig.Mounts"),
     "services.*.depends_on": Destination("the order of the start, in waves"),
     "services.*.deploy.endpoint_mode": Destination("EndpointSpec.Mode", _ONE_HOST),
     "services.*.deploy.labels": Destination("Labels"),
@@ -130,6 +137,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.read_only": Destination(f"{_CONTAINER}.ReadOnly", "HostConfig.ReadonlyRootfs"),
     "services.*.restart": Destination("TaskTemplate.RestartPolicy", "HostConfig.RestartPolicy"),
     "services.*.runtime": Destination("met by the host's default runtime"),
+    "services.*.security_opt": Destination(f"{_CONTAINER}.Privileges", "HostConfig.SecurityOpt"),
     "services.*.shm_size": Destination("HostConfig.ShmSize"),
     "services.*.stdin_open": Destination(f"{_CONTAINER}.OpenStdin", "OpenStdin"),
     "services.*.stop_grace_period": Destination(f"{_CONTAINER}.StopGracePeriod", "StopTimeout"),

@@ -25,12 +25,13 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class Change:
-    """What has to happen to one resource."""
+    """What has to happen to one resource; `observed` is None for one that is not there."""
 
     key: Key
     action: Action
     fields: tuple[FieldChange, ...]
     desired: Fields
+    observed: Fields | None = None
 
     def __str__(self) -> str:
         return f"{self.action} {self.key.kind} {self.key.name}"
@@ -43,7 +44,7 @@ def diff(desired: Resources, observed: Resources) -> dict[Key, Change]:
         if key not in observed:
             changes[key] = Change(key, "create", (), wanted)
         elif fields := tuple(diff_fields(wanted, observed[key])):
-            changes[key] = Change(key, _action(key, fields), fields, wanted)
+            changes[key] = Change(key, _action(key, fields), fields, wanted, observed[key])
     return changes
 
 
@@ -59,7 +60,7 @@ def diff_fields(desired: Any, observed: Any, path: str = "") -> Iterator[FieldCh
 
 def _action(key: Key, fields: tuple[FieldChange, ...]) -> Action:
     """A container cannot be changed, only started; a network or volume not even that."""
-    if key.kind in ("network", "volume"):
+    if key.kind in ("network", "volume", "config"):
         return "replace"
     if key.kind == "container" and any(field.path != "running" for field in fields):
         return "replace"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from cascade.model.fleet import Fleet
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
+from cascade.planning.specs import LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.target import Target
 
 MINIMUM_API = (1, 44)
 
 Snapshot = Mapping[str, Any]
+Labels = Mapping[str, str]
 _ENGINE_KINDS: frozenset[Kind] = frozenset(
-    ("swarm", "node-labels", "network", "volume", "image", "service", "container")
+    ("swarm", "node", "network", "volume", "config", "image", "service", "container")
 )
 _BODY = (
     "Labels",
@@ -85,6 +87,13 @@ class Observed:
     network_ids: Mapping[str, str] = field(default_factory=dict)
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    owned: dict[Key, Labels] = field(default_factory=dict)
+    releases: tuple[Labels, ...] = ()
+
+    @property
+    def needed(self) -> set[Key]:
+        """What the releases that are kept need."""
+        return {key for labels in self.releases for key in needs_in(labels)}
 
     def unreadable(self, key: Key, manager: str) -> bool:
         """Whether nobody knows: the host was left out, its engine does not run, or the reading failed."""
@@ -95,15 +104,16 @@ class Observed:
         asked = {key.host}
         if key.kind == "swarm":
             asked.add(manager)
-        if key.kind == "node-labels":
+        if key.kind == "node":
             asked.add(key.name)
         return not asked.isdisjoint(self.stopped | self.unread | self.faulty)
 
 
-def observe(fleet: Fleet, snapshots: Mapping[str, Snapshot], wanted: Resources) -> Observed:
-    """The fleet as its hosts' snapshots show it. `wanted` says which parts of shared objects are ours."""
-    observed = Observed(unread=set(fleet.hosts) - set(snapshots))
-    observed.network_ids = _network_ids(snapshots.get(fleet.manager.name))
+def observe(target: Target, snapshots: Mapping[str, Snapshot]) -> Observed:
+    """The fleet as its hosts' snapshots show it. The target says which parts of shared objects are ours."""
+    observed = Observed(unread=set(target.hosts) - set(snapshots))
+    observed.network_ids = _network_ids(snapshots.get(target.manager))
+    wanted = target.wanted
     for name, snapshot in snapshots.items():
         _observe_host(observed, name, snapshot, wanted)
     engines = {
@@ -111,8 +121,47 @@ def observe(fleet: Fleet, snapshots: Mapping[str, Snapshot], wanted: Resources) 
         for name, snapshot in snapshots.items()
         if (engine := _engine(snapshot)) and name not in observed.faulty
     }
-    _observe_swarm(observed, fleet.manager.name, engines, wanted)
+    _observe_swarm(observed, target.manager, engines, wanted)
+    cluster = engines.get(target.manager, {})
+    labelled = dict(_labelled(target.manager, engines))
+    observed.owned = {
+        key: labels for key, labels in labelled.items() if labels.get(LABEL_SYSTEM) == target.system
+    }
+    observed.releases = tuple(releases_in(cluster, target.system))
     return observed
+
+
+def releases_in(engine: Mapping[str, Any], system: str) -> Iterator[Labels]:
+    """The labels of every release of a system that its manager keeps, the oldest first."""
+    labels = (config["Labels"] for config in engine.get("configs", ()))
+    ours = [found for found in labels if found.get(LABEL_SYSTEM) == system and LABEL_RELEASE in found]
+    yield from sorted(ours, key=lambda found: int(found[LABEL_RELEASE]))
+
+
+def needs_in(release: Labels) -> Iterator[Key]:
+    """The objects that a release says it needs."""
+    for item in release.get(LABEL_NEEDS, "").split():
+        host, kind, name = item.split("/", 2)
+        yield Key(host, cast(Kind, kind), name)
+
+
+def _labelled(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Key, Labels]]:
+    """Everything in the engines that carries labels; releases are no resources."""
+    cluster = engines.get(manager, {})
+    for service in cluster.get("services", ()):
+        yield Key(manager, "service", service["Spec"]["Name"]), service["Spec"].get("Labels") or {}
+    for network in cluster.get("networks", ()):
+        yield Key(manager, "network", network["Name"]), network.get("Labels") or {}
+    for config in cluster.get("configs", ()):
+        if LABEL_RELEASE not in config["Labels"]:
+            yield Key(manager, "config", config["Name"]), config["Labels"]
+    for host, engine in engines.items():
+        for volume in engine["volumes"]:
+            yield Key(host, "volume", volume["Name"]), volume.get("Labels") or {}
+        for item in engine["containers"]:
+            container = item["container"]
+            key = Key(host, "container", container["Name"].lstrip("/"))
+            yield key, container["Config"].get("Labels") or {}
 
 
 def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:
@@ -181,7 +230,9 @@ def _unit(found: Mapping[str, Any]) -> Fields:
 
 
 def _file(found: Mapping[str, Any]) -> Fields:
-    return {name: found[name] for name in ("sha256", "mode", "owner", "group")}
+    """With the content where that is text; else its digest is all there is to compare."""
+    content = {"content": found["content"]} if found["content"] is not None else {"sha256": found["sha256"]}
+    return content | {name: found[name] for name in ("mode", "owner", "group")}
 
 
 def _daemon_settings(
@@ -302,7 +353,7 @@ def _observe_swarm(
     for node_id, host in hosts.items():
         settings = cluster["cluster"] if host == manager and "cluster" in cluster else None
         observed.resources[Key(host, "swarm", host)] = _member(engines[host]["swarm"], nodes, settings)
-        _labels(observed, Key(manager, "node-labels", host), nodes.get(node_id), wanted)
+        _node(observed, Key(manager, "node", host), nodes.get(node_id), nodes.values(), wanted)
     for network in cluster.get("networks", ()):
         key = Key(manager, "network", network["Name"])
         observed.resources[key] = _network(network, wanted.get(key, {}))
@@ -328,12 +379,34 @@ def _member(swarm: Mapping[str, Any], nodes: Mapping[str, Any], cluster: Mapping
     return fields | pool
 
 
-def _labels(observed: Observed, key: Key, node: Mapping[str, Any] | None, wanted: Resources) -> None:
+def _node(
+    observed: Observed,
+    key: Key,
+    node: Mapping[str, Any] | None,
+    nodes: Iterable[Mapping[str, Any]],
+    wanted: Resources,
+) -> None:
     """Only the labels that are wanted; others on the node are the owner's."""
     if node is None or key not in wanted:
         return
     labels = node["Spec"].get("Labels") or {}
-    observed.resources[key] = {name: labels[name] for name in wanted[key] if name in labels}
+    observed.resources[key] = {
+        "labels": {name: labels[name] for name in wanted[key]["labels"] if name in labels},
+        "availability": node["Spec"]["Availability"],
+        "earlier_entries": earlier_entries(node, nodes),
+    }
+
+
+def earlier_entries(node: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The IDs under which the same machine was a member before; they are down for good."""
+    hostname = node["Description"]["Hostname"]
+    return sorted(
+        other["ID"]
+        for other in nodes
+        if other["ID"] != node["ID"]
+        and other["Description"].get("Hostname") == hostname
+        and other["Status"]["State"] == "down"
+    )
 
 
 def _network(network: Mapping[str, Any], wanted: Fields) -> Fields:

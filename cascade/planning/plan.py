@@ -2,70 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
 
-from cascade.model.fleet import Fleet
-from cascade.model.workload import Workload
 from cascade.planning.comparable import comparable
-from cascade.planning.desired import Desired, Stage, desired
+from cascade.planning.desired import Stage
 from cascade.planning.diff import Change, FieldChange, diff
 from cascade.planning.observed import Observed, Snapshot, observe
-from cascade.planning.removal import group_of, removals, waiting
-from cascade.planning.resource import Key, Resources, Unknown
-from cascade.planning.waves import Wave, rollout_order
-
-GATE_NAME = ": gate"
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The rollout goes on when every workload of the wave is healthy at its spec, and stays so."""
-
-    wave: Wave
-    replicas: Mapping[str, int]
-    hold_s: float
-    deadline_s: float
-
-
-@dataclass(frozen=True)
-class Recheck:
-    """Engines that had to be started before they could be read must turn out to hold what is wanted."""
-
-    hosts: tuple[str, ...]
-
-
-Work = tuple[Change, ...] | Gate | Recheck
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation: the same thing on each of its hosts, at the same time."""
-
-    name: str
-    work: Mapping[str, Work]
-
-
-@dataclass(frozen=True)
-class AgentStatus:
-    """How one workload stands."""
-
-    workload: Workload
-    nodes: tuple[str, ...]
-    desired: int
-    healthy: int
-
-    @property
-    def up(self) -> bool:
-        return self.healthy >= self.desired
+from cascade.planning.release import Last, merged, next_number
+from cascade.planning.removal import REMOVABLE, agents_of, removal, removals, unwanted, waiting
+from cascade.planning.resource import Fields, Key, Kind, Unknown
+from cascade.planning.specs import LABEL_DIGEST
+from cascade.planning.steps import AgentStatus, Record, Step, record_step, steps_of
+from cascade.planning.target import Target
+from cascade.planning.waves import Wave
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every difference between files and hosts, and the steps that remove it."""
+    """Every difference between a target and the hosts, and the steps that remove it.
 
+    `unwanted` is what carries the system's labels and is no longer wanted: it goes only when a person says
+    so. `release` is what will be written down when all is done.
+    """
+
+    target: Target
     steps: Mapping[Stage, tuple[Step, ...]]
     changes: tuple[Change, ...]
     unknown: tuple[Unknown, ...]
@@ -73,6 +35,8 @@ class Plan:
     notes: tuple[str, ...]
     agents: tuple[AgentStatus, ...] = field(default=())
     stopped: frozenset[str] = frozenset()
+    unwanted: tuple[Change, ...] = ()
+    release: Record | None = None
 
     def differences(self) -> Iterator[str]:
         """What differs of things that are there, field by field; what is not there at all names itself."""
@@ -81,193 +45,128 @@ class Plan:
                 yield f"{change.key.host}: {change.key.kind} {change.key.name}: {difference}"
 
 
-def make_plan(fleet: Fleet, snapshots: Mapping[str, Snapshot]) -> Plan:
-    """Compares the fleet's files with its hosts. Pure: the same input gives the same plan.
+def make_plan(
+    target: Target,
+    snapshots: Mapping[str, Snapshot],
+    prune: Collection[Kind] = (),
+    last: Last = None,
+) -> Plan:
+    """Compares a target with the hosts. Pure: the same input gives the same plan.
 
-    Hosts of the fleet without a snapshot are left out, with everything that lies on them or waits for them.
+    Hosts of the target without a snapshot are left out, with everything that lies on them or waits for them.
+    `prune` names the kinds of which goes what carries the system's labels and is not wanted; `last` is the
+    last release, which says what a run that is not about the whole fleet leaves as it is.
     """
-    order = rollout_order(fleet)
-    wanted = desired(fleet, order)
-    resources: Resources = {item.key: item.fields for item in wanted}
-    observed = observe(fleet, snapshots, resources)
-    left_out, scaled = waiting(fleet, observed), _scaled(fleet, order, observed)
-    if left_out or scaled:
-        fleet = replace(fleet, scaled=scaled)
-        order = tuple(_without(order, left_out))
-        wanted = desired(fleet, order)
-    changes = _changes(fleet, wanted, observed)
-    removed = removals(fleet, observed, () if fleet.partial else fleet.disabled_groups)
-    agents = {status.workload.name: status for wave in order for status in _statuses(fleet, wave, observed)}
+    observed = observe(target, snapshots)
+    present = _without(target, waiting(target, observed))
+    wanted = _as_scaled(present, observed)
+    changes = _changes(wanted, observed)
+    not_wanted = sorted(unwanted(target, observed))
+    removed = _removed(target, observed, [key for key in not_wanted if key.kind in prune])
+    agents = {
+        status.member.name: status for wave in wanted.waves for status in _statuses(wave, wanted, observed)
+    }
+    record = _record(present, observed, last)
+    steps = steps_of(wanted, changes, removed, observed, agents)
+    if record:
+        steps["release"] = (record_step(record.number, record.target),)
     return Plan(
-        steps=_steps(fleet, order, wanted, changes, removed, observed, agents),
+        target=target,
+        steps=steps,
         changes=(*removed, *changes.values()),
         unknown=tuple(observed.unknown),
         refused=tuple(_refused(changes.values())),
-        notes=tuple(_notes(fleet, observed)),
+        notes=tuple(_notes(target, observed)),
         agents=tuple(agents.values()),
         stopped=frozenset(observed.stopped),
+        unwanted=tuple(removal(observed, key) for key in not_wanted if key.kind not in prune),
+        release=record,
     )
 
 
-def _without(order: Iterable[Wave], left_out: Container[str]) -> Iterator[Wave]:
-    for wave in order:
-        if members := tuple(workload for workload in wave.workloads if workload.name not in left_out):
-            yield replace(wave, workloads=members)
+def _without(target: Target, left_out: Collection[str]) -> Target:
+    """The target without the agents that wait for hosts which were not read."""
+    gone = {member.key for member in target.members if member.name in left_out}
+    return replace(
+        target,
+        resources=tuple(item for item in target.resources if item.key not in gone),
+        waves=tuple(_remaining(target.waves, gone)),
+    )
 
 
-def _changes(fleet: Fleet, wanted: Iterable[Desired], observed: Observed) -> dict[Key, Change]:
-    manager = fleet.manager.name
-    readable = {item.key: item for item in wanted if not observed.unreadable(item.key, manager)}
+def _remaining(waves: Iterable[Wave], gone: Collection[Key]) -> Iterator[Wave]:
+    for wave in waves:
+        if members := tuple(member for member in wave.members if member.key not in gone):
+            yield replace(wave, members=members)
+
+
+def _as_scaled(target: Target, observed: Observed) -> Target:
+    """The target with the count of each service that somebody scaled within its range: no drift."""
+    scaled = dict(_scaled(target, observed))
+    resources = (
+        replace(item, fields=_with_replicas(item.fields, scaled[item.key])) if item.key in scaled else item
+        for item in target.resources
+    )
+    return replace(target, resources=tuple(resources))
+
+
+def _scaled(target: Target, observed: Observed) -> Iterator[tuple[Key, int]]:
+    for member in target.members:
+        spec = observed.resources.get(member.key, {})
+        count = spec.get("Mode", {}).get("Replicated", {}).get("Replicas", 0)
+        if member.scale and spec and member.scale[0] <= count <= member.scale[1]:
+            yield member.key, count
+
+
+def _with_replicas(fields: Fields, count: int) -> Fields:
+    return {**fields, "Mode": {"Replicated": {"Replicas": count}}}
+
+
+def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
+    readable = [item for item in target.resources if not observed.unreadable(item.key, target.manager)]
     found = diff(
-        {key: comparable(key.kind, item.fields) for key, item in readable.items()},
+        {item.key: comparable(item.key.kind, item.fields) for item in readable},
         {key: comparable(key.kind, fields) for key, fields in observed.resources.items()},
     )
     changes = {}
-    for key, item in readable.items():
+    for item in readable:
+        key, before = item.key, observed.resources.get(item.key)
         if key in found:
-            changes[key] = replace(found[key], desired=item.fields)
+            changes[key] = replace(found[key], desired=item.fields, observed=before)
         elif key in observed.paused:
             paused = FieldChange("UpdateStatus", "paused", None)
-            changes[key] = Change(key, "update", (paused,), item.fields)
+            changes[key] = Change(key, "update", (paused,), item.fields, before)
         elif key.kind == "daemon-settings" and key.host in observed.stale_settings:
-            changes[key] = Change(key, "update", (), item.fields)
+            stale = FieldChange("running engine", "started before the file was written", None)
+            changes[key] = Change(key, "update", (stale,), item.fields, before)
     return changes
 
 
-def _scaled(fleet: Fleet, order: Iterable[Wave], observed: Observed) -> dict[str, int]:
-    """The services that somebody scaled within their range: their count is no drift."""
-    found = {}
-    for workload in (workload for wave in order for workload in wave.workloads):
-        spec = observed.resources.get(workload_key(fleet, workload), {})
-        count = spec.get("Mode", {}).get("Replicated", {}).get("Replicas", 0)
-        scale = workload.service.scale
-        if scale and spec and count != workload.replicas and scale.min <= count <= scale.max:
-            found[workload.name] = count
-    return found
+def _removed(target: Target, observed: Observed, pruned: Iterable[Key]) -> tuple[Change, ...]:
+    """Agents first, the last to start before the others; then what they used."""
+    pruned = tuple(pruned)
+    agents = {key for key in pruned if key.kind in REMOVABLE}
+    agents |= set(agents_of(target, observed, target.stopped_groups))
+    others = (removal(observed, key) for key in pruned if key.kind not in REMOVABLE)
+    return (*removals(target, observed, agents), *others)
 
 
-def _statuses(fleet: Fleet, wave: Wave, observed: Observed) -> Iterator[AgentStatus]:
-    for workload in wave.workloads:
-        key = workload_key(fleet, workload)
-        healthy = observed.health.get(key, 0)
-        yield AgentStatus(workload, observed.placed.get(key, ()), fleet.replicas(workload), healthy)
+def _statuses(wave: Wave, target: Target, observed: Observed) -> Iterator[AgentStatus]:
+    for member in wave.members:
+        key = member.key
+        replicas = target.wanted[key].get("Mode", {}).get("Replicated", {}).get("Replicas", member.replicas)
+        yield AgentStatus(member, observed.placed.get(key, ()), replicas, observed.health.get(key, 0))
 
 
-def workload_key(fleet: Fleet, workload: Workload) -> Key:
-    """Where a workload lives: services with the manager, containers on their host."""
-    if workload.kind == "service":
-        return Key(fleet.manager.name, "service", workload.name)
-    (host,) = fleet.eligible(workload)
-    return Key(host.name, "container", workload.name)
-
-
-def _steps(
-    fleet: Fleet,
-    order: Iterable[Wave],
-    wanted: Iterable[Desired],
-    changes: Mapping[Key, Change],
-    removed: Iterable[Change],
-    observed: Observed,
-    agents: Mapping[str, AgentStatus],
-) -> dict[Stage, tuple[Step, ...]]:
-    steps: dict[Stage, list[Step]] = defaultdict(list)
-    by_stage: dict[Stage, list[Change]] = defaultdict(list)
-    for item in wanted:
-        if item.stage != "rollout" and item.key in changes:
-            by_stage[item.stage].append(changes[item.key])
-    for stage, found in by_stage.items():
-        steps[stage] = list(_host_steps(found))
-    if observed.stopped:
-        started = tuple(sorted(observed.stopped))
-        recheck = Step(
-            f"compare what the engine holds on {', '.join(started)}", {fleet.manager.name: Recheck(started)}
-        )
-        steps["engine"].append(recheck)
-    disturbed = observed.stopped | {
-        change.key.host
-        for change in changes.values()
-        if change.key.kind == "daemon-settings"
-        and Key(change.key.host, "swarm", change.key.host) in observed.resources
-    }
-    if fleet.manager.name not in observed.unread:
-        steps["rollout"] = [
-            *_removal_steps(fleet, removed, observed),
-            *_rollout(fleet, order, changes, disturbed, agents),
-        ]
-    return {stage: tuple(found) for stage, found in steps.items()}
-
-
-def _removal_steps(fleet: Fleet, removed: Iterable[Change], observed: Observed) -> Iterator[Step]:
-    """One step per group, on all hosts at once."""
-    by_group: dict[str | None, dict[str, list[Change]]] = {}
-    for change in removed:
-        group = group_of(fleet, observed.resources[change.key])
-        by_group.setdefault(group, defaultdict(list))[change.key.host].append(change)
-    for group, work in by_group.items():
-        name = f"{group}: remove {sum(map(len, work.values()))} agents, which are not enabled"
-        yield Step(name, {host: tuple(found) for host, found in work.items()})
-
-
-def _host_steps(changes: Iterable[Change]) -> Iterator[Step]:
-    """One step per thing, for all hosts at once; the packages of a stage are one thing."""
-    merged: dict[str, dict[str, list[Change]]] = {}
-    for change in changes:
-        packages = change.key.kind == "package"
-        name = "install packages" if packages else str(change)
-        merged.setdefault(name, defaultdict(list))[change.key.host].append(change)
-    for name, work in merged.items():
-        listed = sorted({change.key.name for found in work.values() for change in found})
-        full = f"install {', '.join(listed)}" if name == "install packages" else name
-        yield Step(full, {host: tuple(found) for host, found in work.items()})
-
-
-def _rollout(
-    fleet: Fleet,
-    order: Iterable[Wave],
-    changes: Mapping[Key, Change],
-    disturbed: set[str],
-    agents: Mapping[str, AgentStatus],
-) -> Iterator[Step]:
-    """Each wave's changes and the gate behind them.
-
-    A gate stands too where an agent is not healthy, and where an engine restarts under the agents. The
-    first of those waits a while: just after a restart the manager still reports what ran before it.
-    """
-    settled = False
-    for wave in order:
-        keys = {workload.name: workload_key(fleet, workload) for workload in wave.workloads}
-        found = [changes[key] for key in keys.values() if key in changes]
-        for change in found:
-            yield Step(f"{wave}: {change}", {change.key.host: (change,)})
-        shaken = any(host.name in disturbed for w in wave.workloads for host in fleet.eligible(w))
-        if found or shaken or not all(agents[name].up for name in keys):
-            hold_s = _hold_s(wave, shaken and not settled)
-            settled = settled or shaken
-            replicas = {workload.name: fleet.replicas(workload) for workload in wave.workloads}
-            gate = Gate(wave, replicas, hold_s, _deadline_s(wave))
-            yield Step(f"{wave}{GATE_NAME}", {fleet.manager.name: gate})
-
-
-SETTLE_S = 5.0
-SCHEDULING_S = 60.0
-
-
-def _hold_s(wave: Wave, shaken: bool) -> float:
-    """With a health check, running is healthy; without one a crash loop looks well for a while."""
-    return SETTLE_S if shaken or not all(workload.checked for workload in wave.workloads) else 0.0
-
-
-def _deadline_s(wave: Wave) -> float:
-    return max(map(_update_s, wave.workloads)) + SCHEDULING_S
-
-
-def _update_s(workload: Workload) -> float:
-    """The longest that an update of all replicas may take, round by round."""
-    check, update = workload.health, workload.service.deploy.update_config
-    asks = check if check and check.asks else None
-    becoming_healthy = asks.start_period + asks.retries * (asks.interval + asks.timeout) if asks else 0.0
-    rounds = max(1, ceil(workload.replicas / update.parallelism))
-    return rounds * (becoming_healthy + workload.service.stop_grace_period + update.delay)
+def _record(target: Target, observed: Observed, last: Last) -> Record | None:
+    """The release that follows from this plan, unless it would say the same as the last one."""
+    if target.manager in observed.unread:
+        return None
+    whole = merged(target, observed, last)
+    latest = observed.releases[-1] if observed.releases else {}
+    if latest.get(LABEL_DIGEST) == whole.digest:
+        return None
+    return Record(next_number(observed.releases), whole)
 
 
 def _refused(changes: Iterable[Change]) -> Iterator[str]:
@@ -277,34 +176,29 @@ def _refused(changes: Iterable[Change]) -> Iterator[str]:
         where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
         if kind == "swarm" and change.action == "update":
             yield f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
-        elif change.action == "replace" and kind in ("network", "volume"):
+        elif change.action == "replace" and kind in ("network", "volume", "config"):
             yield f"{where}; it cannot be changed in place: `docker {kind} rm {name}` there and run again"
+        elif kind == "image" and name.startswith("sha256:") and not change.desired.get("archive"):
+            yield (
+                f"{change.key.host}: image {name} is not there, and no file says where it comes from: map"
+                " it in images of group_data, or choose a release whose images are there"
+            )
 
 
-def _notes(fleet: Fleet, observed: Observed) -> Iterator[str]:
+def _notes(target: Target, observed: Observed) -> Iterator[str]:
     for host in sorted(observed.stopped):
         yield f"{host}: its engine does not run; what is in it cannot be read before it is started"
-    yield from _waiting_notes(fleet, observed)
-    for workload in (workload for workloads in fleet.workloads.values() for workload in workloads):
-        hosts = fleet.eligible(workload)
-        without = sorted({port.published for port in workload.ports if port.mode == "ingress"})
-        if without and any("ipvs" in host.absent for host in hosts):
-            ports = ", ".join(map(str, without))
-            yield f"{workload.name}: port {ports} is not published: group_data says there is no IPVS"
+    yield from _waiting_notes(target, observed)
+    yield from target.notes
 
 
-def _waiting_notes(fleet: Fleet, observed: Observed) -> Iterator[str]:
+def _waiting_notes(target: Target, observed: Observed) -> Iterator[str]:
     """For each host that was left out, what waits for it."""
-    left_out = waiting(fleet, observed)
+    left_out = waiting(target, observed)
     for host in sorted(observed.unread):
-        if host == fleet.manager.name:
+        if host == target.manager:
             yield f"{host}: left out by --limit; it is the manager, so the Swarm and all groups wait for it"
             continue
-        groups = Counter(
-            workload.group
-            for workloads in fleet.workloads.values()
-            for workload in workloads
-            if host in left_out.get(workload.name, ())
-        )
+        groups = Counter(member.group for member in target.members if host in left_out.get(member.name, ()))
         said = ", ".join(f"{group} ({count} agents)" for group, count in groups.items())
         yield f"{host}: left out by --limit; {f'waiting for it: {said}' if said else 'nothing waits for it'}"

@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 
-from cascade.model.fleet import Fleet
 from cascade.planning.diff import Change
 from cascade.planning.observed import Observed
-from cascade.planning.resource import Fields, Key
-from cascade.planning.specs import LABEL_GROUP, LABEL_SYSTEM
-from cascade.planning.waves import rollout_order
+from cascade.planning.resource import Key, Kind
+from cascade.planning.specs import LABEL_GROUP
+from cascade.planning.target import Target
 
-REMOVABLE = ("service", "container")
+REMOVABLE: tuple[Kind, ...] = ("service", "container")
+PRUNABLE: tuple[Kind, ...] = (*REMOVABLE, "network", "volume", "config")
 
 
-def removals(fleet: Fleet, observed: Observed, groups: Collection[str]) -> tuple[Change, ...]:
-    """The removal of every service and host container of these groups, the last to start first.
+def agents_of(target: Target, observed: Observed, groups: Collection[str]) -> tuple[Key, ...]:
+    """Every service and host container of these groups that can be removed now.
 
-    What lies on hosts that were not read stays, and so do services that only such hosts may run. What no
-    file names any more goes before the rest of its group.
+    What lies on hosts that were not read stays, and so do services that only such hosts may run.
     """
-    kept = waiting(fleet, observed)
-    found = [
+    kept = waiting(target, observed)
+    return tuple(
         key
-        for key, fields in observed.resources.items()
-        if key.kind in REMOVABLE and group_of(fleet, fields) in groups and key.name not in kept
-    ]
-    waves = rollout_order(fleet, fleet.group_order)
-    rank = {workload.name: number for number, wave in enumerate(waves) for workload in wave.workloads}
+        for key in observed.owned
+        if key.kind in REMOVABLE and group_of(observed, key) in groups and key.name not in kept
+    )
+
+
+def removals(target: Target, observed: Observed, keys: Iterable[Key]) -> tuple[Change, ...]:
+    """The removal of these agents, the last to start first.
+
+    What the target does not name goes before the rest of its group.
+    """
+    waves = target.order
+    rank = {member.name: number for number, wave in enumerate(waves) for member in wave.members}
     last = {wave.group: number for number, wave in enumerate(waves)}
 
     def order(key: Key) -> tuple[int, str, int, Key]:
-        group = str(group_of(fleet, observed.resources[key]))
+        group = str(group_of(observed, key))
         return -last.get(group, len(waves)), group, -rank.get(key.name, len(waves)), key
 
-    return tuple(Change(key, "remove", (), {}) for key in sorted(found, key=order))
+    return tuple(removal(observed, key) for key in sorted(keys, key=order))
 
 
-def group_of(fleet: Fleet, fields: Fields) -> str | None:
-    """The group in the labels of a service or container of this system; None for anybody else's."""
-    labels = fields.get("Labels") or {}
-    return labels.get(LABEL_GROUP) if labels.get(LABEL_SYSTEM) == fleet.settings.system else None
+def removal(observed: Observed, key: Key) -> Change:
+    """The removal of one thing."""
+    return Change(key, "remove", (), {}, observed.resources[key])
 
 
-def waiting(fleet: Fleet, observed: Observed) -> dict[str, tuple[str, ...]]:
+def group_of(observed: Observed, key: Key) -> str | None:
+    """The group in the labels of a thing of this system; None for anybody else's."""
+    return observed.owned.get(key, {}).get(LABEL_GROUP)
+
+
+def unwanted(target: Target, observed: Observed) -> Iterator[Key]:
+    """What carries the labels of this system and no file, and no release that is kept, names."""
+    if target.partial:
+        return
+    named = target.known | observed.needed
+    yield from (key for key in observed.owned if key not in named)
+
+
+def waiting(target: Target, observed: Observed) -> dict[str, tuple[str, ...]]:
     """The workloads that wait for hosts which were not read, with those hosts."""
     return {
-        workload.name: hosts
-        for workloads in fleet.all_workloads.values()
-        for workload in workloads
-        if (hosts := tuple(host.name for host in fleet.eligible(workload)))
-        and observed.unread.issuperset(hosts)
+        member.name: member.hosts
+        for wave in target.order
+        for member in wave.members
+        if member.hosts and observed.unread.issuperset(member.hosts)
     }

@@ -22,6 +22,9 @@ LABEL_SYSTEM = "cascade.system"
 LABEL_GROUP = "cascade.group"
 LABEL_AGENT = "cascade.agent"
 LABEL_DIGEST = "cascade.digest"
+LABEL_RELEASE = "cascade.release"
+LABEL_NEEDS = "cascade.needs"
+LABEL_CONFIG = "cascade.config"
 REALTIME_PRIORITY = 95
 # A replica may fail once in a good rollout; when more than half do, the engine pauses it.
 TOLERATED_FAILURES = 0.5
@@ -65,8 +68,7 @@ def service_spec(workload: Workload, fleet: Fleet) -> Spec:
         },
         "EndpointSpec": _endpoint(published_ports(workload, hosts)),
     }
-    mode = {"Replicated": {"Replicas": fleet.replicas(workload)}}
-    return {**spec, "Mode": mode, "Labels": _labels(workload, fleet, digest(spec))}
+    return {**spec, "Labels": _labels(workload, fleet, digest(spec))}
 
 
 def _endpoint(ports: list[Spec]) -> Spec:

@@ -4,9 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
+from cascade.planning.resource import Key
+
+
+@dataclass(frozen=True)
+class Member:
+    """One agent as the rollout sees it.
+
+    `key` says where it lives: a service with the manager, a host container on its host; `hosts` are those
+    that may run it. `scale` is the range inside which a count is not drift. `update_s` is the longest that
+    an update of all replicas may take. `precious` says why a restart needs a person's consent.
+    """
+
+    key: Key
+    group: str
+    agent: str
+    hosts: tuple[str, ...]
+    replicas: int
+    scale: tuple[int, int] | None
+    optional: bool
+    checked: bool
+    update_s: float
+    precious: str
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+    @property
+    def kind(self) -> str:
+        """`service` or `container`."""
+        return self.key.kind
 
 
 @dataclass(frozen=True)
@@ -17,7 +49,7 @@ class Wave:
     phase: int
     number: int
     of: int
-    workloads: tuple[Workload, ...]
+    members: tuple[Member, ...]
 
     def __str__(self) -> str:
         return f"{self.group} wave {self.number}/{self.of}"
@@ -30,8 +62,42 @@ def rollout_order(fleet: Fleet, groups: Iterable[str] | None = None) -> tuple[Wa
 
 
 def _waves(fleet: Fleet, group: str) -> Iterator[Wave]:
-    workloads = {workload.agent: workload for workload in fleet.all_workloads[group]}
+    members = {workload.agent: member_of(fleet, workload) for workload in fleet.all_workloads[group]}
     found = fleet.groups[group].waves
     for number, names in enumerate(found, 1):
-        members = tuple(workloads[name] for name in names)
-        yield Wave(group, fleet.phase_of(group), number, len(found), members)
+        yield Wave(group, fleet.phase_of(group), number, len(found), tuple(members[name] for name in names))
+
+
+def member_of(fleet: Fleet, workload: Workload) -> Member:
+    """A workload of the fleet as the rollout sees it."""
+    hosts = tuple(host.name for host in fleet.eligible(workload))
+    scale = workload.service.scale
+    lives_on = hosts[0] if workload.kind == "container" and hosts else fleet.manager.name
+    return Member(
+        key=Key(lives_on, workload.kind, workload.name),
+        group=workload.group,
+        agent=workload.agent,
+        hosts=hosts,
+        replicas=workload.replicas,
+        scale=(scale.min, scale.max) if scale else None,
+        optional=workload.optional,
+        checked=workload.checked,
+        update_s=_update_s(workload),
+        precious=_precious(workload),
+    )
+
+
+def _update_s(workload: Workload) -> float:
+    """The longest that an update of all replicas may take, round by round."""
+    check, update = workload.health, workload.service.deploy.update_config
+    asks = check if check and check.asks else None
+    becoming_healthy = asks.start_period + asks.retries * (asks.interval + asks.timeout) if asks else 0.0
+    rounds = max(1, ceil(workload.replicas / update.parallelism))
+    return rounds * (becoming_healthy + workload.service.stop_grace_period + update.delay)
+
+
+def _precious(workload: Workload) -> str:
+    """Why nobody but a person restarts this agent, or an empty string."""
+    if workload.declared is not None and workload.declared.persistent:
+        return "persistent"
+    return "GPU" if workload.service.runtime == "nvidia" else ""

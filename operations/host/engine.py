@@ -14,7 +14,7 @@ from pyinfra.api.host import Host
 
 from cascade.planning.desired import SETTINGS_STAMP, stamp
 from cascade.planning.diff import Change
-from cascade.planning.plan import Recheck
+from cascade.planning.steps import Recheck
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 

@@ -8,6 +8,7 @@ import docker.errors
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
+from cascade.planning.observed import earlier_entries
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 
@@ -46,13 +47,20 @@ def _join(run: Run, host: Host, change: Change) -> None:
     )
 
 
-def label(run: Run, host: Host, change: Change) -> None:
-    """Labels a node by its ID, the only name that rejoining does not confuse."""
+def settle(run: Run, host: Host, change: Change) -> None:
+    """Labels a node and makes it available, by its ID, the only name that rejoining does not confuse.
+
+    The entries of earlier memberships go.
+    """
     node_id = run.client(change.key.name).info()["Swarm"]["NodeID"]
     manager = run.client(host.name)
     node = poll(f"node {change.key.name} in the Swarm", lambda: _ready(manager, node_id), NODE_DEADLINE_S)
-    labels = {**(node["Spec"].get("Labels") or {}), **change.desired}
-    manager.update_node(node_id, node["Version"]["Index"], {**node["Spec"], "Labels": labels})
+    labels = {**(node["Spec"].get("Labels") or {}), **change.desired["labels"]}
+    availability = change.desired["availability"]
+    spec = {**node["Spec"], "Labels": labels, "Availability": availability}
+    manager.update_node(node_id, node["Version"]["Index"], spec)
+    for entry in earlier_entries(node, manager.nodes()):
+        manager.remove_node(entry)
 
 
 def _ready(manager: docker.APIClient, node_id: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from pyinfra import logger
 from pyinfra.api.host import Host
 
 from cascade.exit_codes import GATE_FAILED
-from cascade.model.workload import Workload
-from cascade.planning.plan import SETTLE_S, Gate
+from cascade.planning.steps import SETTLE_S, Gate
+from cascade.planning.waves import Member
 from operations.run import Run, WorkFailed
 from operations.swarm.logs import last_words
-from operations.swarm.standing import Standing, look, only_host
+from operations.swarm.standing import Standing, look
 
 MANY = 3
 FAILURES_ARE_CERTAIN = 3
@@ -57,12 +57,12 @@ def hold(run: Run, host: Host, gate: Gate) -> None:
     finally:
         _clear_live_line()
     host.log(
-        f"{gate.wave}: {len(gate.wave.workloads) - len(watch.abandoned)} healthy after {watch.seconds:.1f} s"
+        f"{gate.wave}: {len(gate.wave.members) - len(watch.abandoned)} healthy after {watch.seconds:.1f} s"
     )
 
 
 def _passed(watch: _Watch) -> bool:
-    workloads = {workload.name: workload for workload in watch.gate.wave.workloads}
+    members = {member.name: member for member in watch.gate.wave.members}
     standings = _standings(watch)
     if standings is None:
         return False
@@ -73,7 +73,7 @@ def _passed(watch: _Watch) -> bool:
     }
     _tell(watch, pending)
     for name in (name for name in pending if _lost(watch, name, pending[name])):
-        _lose(watch, workloads[name], pending)
+        _lose(watch, members[name], pending)
     watch.well_since = None if pending else watch.well_since or time.monotonic()
     return watch.well_since is not None and time.monotonic() - watch.well_since >= watch.gate.hold_s
 
@@ -81,7 +81,7 @@ def _passed(watch: _Watch) -> bool:
 def _standings(watch: _Watch) -> dict[str, Standing] | None:
     """One look; None while an engine that restarts does not answer, until the deadline."""
     try:
-        return look(watch.run, watch.gate.wave.workloads)
+        return look(watch.run, watch.gate.wave.members)
     except (docker.errors.APIError, requests.ConnectionError) as error:
         refused = isinstance(error, docker.errors.APIError) and error.is_client_error()
         if refused or watch.seconds > watch.gate.deadline_s:
@@ -105,38 +105,37 @@ def _lost(watch: _Watch, name: str, standing: Standing) -> bool:
     return time.monotonic() - since >= SETTLE_S
 
 
-def _lose(watch: _Watch, workload: Workload, pending: Mapping[str, Standing]) -> None:
-    standing = pending[workload.name]
-    if not workload.optional:
-        raise WorkFailed(_diagnosis(watch.run, workload, standing, watch.gate), GATE_FAILED)
-    watch.abandoned.add(workload.name)
+def _lose(watch: _Watch, member: Member, pending: Mapping[str, Standing]) -> None:
+    standing = pending[member.name]
+    if not member.optional:
+        raise WorkFailed(_diagnosis(watch.run, member, standing, watch.gate), GATE_FAILED)
+    watch.abandoned.add(member.name)
     _clear_live_line()
-    watch.host.log(f"{workload.name} is optional and not healthy: {standing.state}", logger.warning)
+    watch.host.log(f"{member.name} is optional and not healthy: {standing.state}", logger.warning)
 
 
-def _diagnosis(run: Run, workload: Workload, standing: Standing, gate: Gate) -> str:
+def _diagnosis(run: Run, member: Member, standing: Standing, gate: Gate) -> str:
     try:
-        lines = last_words(run, workload)
+        lines = last_words(run, member.key)
     except (docker.errors.DockerException, requests.RequestException) as error:
         lines = [f"could not be read: {error}"]
-    where = run.fleet.manager.name if workload.kind == "service" else only_host(run.fleet, workload)
-    healthy = f"{standing.healthy} of {gate.replicas[workload.name]} replicas healthy"
-    more = "service ps --no-trunc" if workload.kind == "service" else "container inspect"
+    healthy = f"{standing.healthy} of {gate.replicas[member.name]} replicas healthy"
+    more = "service ps --no-trunc" if member.kind == "service" else "container inspect"
     return "\n".join(
         (
-            f"{gate.wave}: {workload.name}: {healthy}",
+            f"{gate.wave}: {member.name}: {healthy}",
             f"  state: {standing.state}",
             "  last log lines:",
             *(f"    {line}" for line in lines or ["none"]),
-            f"  groups after {workload.group} were not touched",
-            f"  more on {where}: docker {more} {workload.name}",
+            f"  groups after {member.group} were not touched",
+            f"  more on {member.key.host}: docker {more} {member.name}",
         )
     )
 
 
 def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:
     """A live line on a terminal; in a pipe a line whenever a workload has come up."""
-    names = [workload.name for workload in watch.gate.wave.workloads]
+    names = [member.name for member in watch.gate.wave.members]
     up = [name for name in names if name not in pending]
     line = f"{watch.gate.wave}: {len(up)} of {len(names)} up after {watch.seconds:.1f} s{_waiting(pending)}"
     if sys.stderr.isatty():

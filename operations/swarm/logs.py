@@ -10,8 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cascade.model.fleet import Fleet
-from cascade.model.workload import Workload
+from cascade.planning.resource import Key
 from operations.engine_client import API_VERSION, TIMEOUT_S, EngineClient
 from operations.run import Run
 
@@ -27,28 +26,21 @@ def plain(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def log_host(fleet: Fleet, workload: Workload) -> str:
-    """The host whose engine has the whole log: the manager, or the one of a host container."""
-    return fleet.manager.name if workload.kind == "service" else fleet.eligible(workload)[0].name
+def last_words(run: Run, agent: Key) -> list[str]:
+    """The last lines of an agent's log."""
+    return list(log_lines(run, agent, tail=LAST_LINES, origin=False))[-LAST_LINES:]
 
 
-def last_words(run: Run, workload: Workload) -> list[str]:
-    """The last lines of a workload's log."""
-    return list(log_lines(run, workload, tail=LAST_LINES, origin=False))[-LAST_LINES:]
-
-
-def log_lines(
-    run: Run, workload: Workload, *, tail: int, follow: bool = False, origin: bool = True
-) -> Iterator[str]:
+def log_lines(run: Run, agent: Key, *, tail: int, follow: bool = False, origin: bool = True) -> Iterator[str]:
     """The last lines, and with `follow` each further one as it comes.
 
     With `origin` the lines of a service begin with replica and node. Raises docker.errors.NotFound when
-    there is no such workload.
+    there is no such agent. The engine of the agent's host has the whole log: the manager's for a service.
     """
-    client = run.client(log_host(run.fleet, workload))
-    named = origin and workload.kind == "service"
+    client = run.client(agent.host)
+    named = origin and agent.kind == "service"
     answer = client.get(
-        f"{client.base_url}/v{API_VERSION}/{workload.kind}s/{workload.name}/logs",
+        f"{client.base_url}/v{API_VERSION}/{agent.kind}s/{agent.name}/logs",
         params={"stdout": 1, "stderr": 1, "tail": tail, "follow": int(follow), "details": int(named)},
         stream=True,
         timeout=(TIMEOUT_S, None if follow else TIMEOUT_S),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from http import HTTPStatus
 
 import docker.errors
 from pyinfra.api.host import Host
@@ -14,12 +15,17 @@ from operations.polling import poll
 from operations.run import Run, WorkFailed
 
 STOPPING_DEADLINE_S = 120.0
+IN_USE_DEADLINE_S = 30.0
+_IN_USE = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT)
 
 
 def remove(run: Run, host: Host, changes: Iterable[Change]) -> None:
-    """Removes services and host containers; returns when none of their processes is left."""
+    """Removes things of an engine; of agents it returns when none of their processes is left."""
     client = run.client(host.name)
     changes = tuple(changes)
+    for change in changes:
+        if change.key.kind in _OBJECTS:
+            _remove_object(client, change)
     services = [id_ for change in changes if change.key.kind == "service" for id_ in _removed(client, change)]
     for change in changes:
         if change.key.kind == "container":
@@ -27,6 +33,31 @@ def remove(run: Run, host: Host, changes: Iterable[Change]) -> None:
     if services:
         poll("the removed agents", lambda: _all_gone(client, services), STOPPING_DEADLINE_S)
     host.log(f"removed {', '.join(change.key.name for change in changes)}")
+
+
+_OBJECTS: dict[str, Callable[[EngineClient, str], None]] = {
+    "network": EngineClient.remove_network,
+    "volume": EngineClient.remove_volume,
+    "config": EngineClient.remove_config,
+}
+
+
+def _remove_object(client: EngineClient, change: Change) -> None:
+    """Tried until nobody uses it any more, and it is gone."""
+    kind, name = change.key.kind, change.key.name
+
+    def gone() -> None:
+        try:
+            _OBJECTS[kind](client, name)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if error.status_code not in _IN_USE:
+                raise
+            raise WorkFailed(str(error.explanation)) from error
+        raise WorkFailed("it is still there")
+
+    poll(f"{kind} {name}", gone, IN_USE_DEADLINE_S)
 
 
 def _removed(client: EngineClient, change: Change) -> list[str]:

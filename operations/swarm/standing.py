@@ -10,8 +10,7 @@ from typing import Any
 
 import docker.errors
 
-from cascade.model.fleet import Fleet
-from cascade.model.workload import Workload
+from cascade.planning.waves import Member
 from operations.engine_client import EngineClient
 from operations.run import Run
 from operations.swarm.logs import plain
@@ -96,18 +95,11 @@ def container_standing(client: EngineClient, name: str) -> Standing:
     return Standing(int(well), ", ".join(filter(None, parts)), failed, health == "unhealthy")
 
 
-def look(run: Run, workloads: Iterable[Workload]) -> dict[str, Standing]:
-    """How workloads of both kinds stand, by name."""
-    workloads = list(workloads)
-    services = [workload.name for workload in workloads if workload.kind == "service"]
-    containers = [workload for workload in workloads if workload.kind == "container"]
+def look(run: Run, members: Iterable[Member]) -> dict[str, Standing]:
+    """How agents of both kinds stand, by name."""
+    members = list(members)
+    services = [member.name for member in members if member.kind == "service"]
+    containers = [member for member in members if member.kind == "container"]
     return services_standing(run, services) | {
-        workload.name: container_standing(run.client(only_host(run.fleet, workload)), workload.name)
-        for workload in containers
+        member.name: container_standing(run.client(member.key.host), member.name) for member in containers
     }
-
-
-def only_host(fleet: Fleet, workload: Workload) -> str:
-    """The host of a host container."""
-    (host,) = fleet.eligible(workload)
-    return host.name

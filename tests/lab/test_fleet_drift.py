@@ -83,7 +83,7 @@ DRIFTS = (
         by_hand="docker node update --label-add gpu=none --label-add owner=alice pc2",
         look="docker node inspect pc2 --format '{{.Spec.Labels.gpu}} {{.Spec.Labels.owner}}'",
         mended="rtx3060 alice",
-        operation="update node-labels pc2",
+        operation="update node pc2",
     ),
     Drift(
         name="a service's environment was changed",

@@ -15,7 +15,7 @@ def test_a_dry_run_on_bare_hosts_succeeds_and_names_everything_that_will_be_made
     fleet = lab_fleet()
     for wave in rollout_order(fleet):
         assert f"{wave}: gate" in planned
-        for workload in wave.workloads:
+        for workload in wave.members:
             assert f"{wave}: create {workload.kind} {workload.name}" in planned
     for thing in (
         "docker.io",
@@ -24,7 +24,7 @@ def test_a_dry_run_on_bare_hosts_succeeds_and_names_everything_that_will_be_made
         "create unit docker.service",
         "create swarm mainpc",
         "create swarm pc2",
-        "create node-labels pc2",
+        "create node pc2",
         "create network cascade-internal",
         "create network cascade-external",
         "create volume cascade-core_redis_data",
@@ -85,12 +85,12 @@ def test_an_agent_that_is_down_is_named(fleet: Checkout) -> None:
 def test_no_agent_was_created_before_the_wave_before_it_was_healthy(evidence: Evidence) -> None:
     created, healthy = evidence.created, evidence.healthy
     for before, after in pairwise(rollout_order(lab_fleet())):
-        latest = max(healthy[workload.name] for workload in before.workloads)
-        earliest = min(created[workload.name] for workload in after.workloads)
+        latest = max(healthy[workload.name] for workload in before.members)
+        earliest = min(created[workload.name] for workload in after.members)
         assert latest <= earliest, f"{after} began {latest - earliest} before {before} was healthy"
 
 
 def test_the_agents_of_a_wave_start_together(evidence: Evidence) -> None:
     """All of the largest wave was created before any of it was healthy."""
-    names = [w.name for w in max((wave.workloads for wave in rollout_order(lab_fleet())), key=len)]
+    names = [w.name for w in max((wave.members for wave in rollout_order(lab_fleet())), key=len)]
     assert max(evidence.created[name] for name in names) < min(evidence.healthy[name] for name in names)

@@ -139,7 +139,7 @@ def test_a_node_keeps_its_owners_labels(
         f"/v1.44/nodes/{node['ID']}": node,
         f"/v1.44/nodes/{node['ID']}/update": b"HTTP/1.0 200 OK\r\n\r\n",
     }
-    label(run, host, wanted("node-labels", "pc2", action="update"))
+    label(run, host, wanted("node", "pc2", action="update"))
     update = f"POST /nodes/{node['ID']}/update"
     assert body(engine, update) == {
         "Availability": "active",

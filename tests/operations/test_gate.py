@@ -13,7 +13,7 @@ from pyinfra.api.host import Host
 from cascade.exit_codes import GATE_FAILED
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
-from cascade.planning.plan import Gate
+from cascade.planning.steps import Gate
 from cascade.planning.waves import Wave, rollout_order
 from operations.polling import poll
 from operations.run import WorkFailed
@@ -265,7 +265,7 @@ def gate_of(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gate
         if agent:
             assert one.declared
             one = Workload(**vars(one) | {"declared": one.declared.model_copy(update=agent)})
-        alone = Wave(**vars(wave) | {"workloads": (one,)})
+        alone = Wave(**vars(wave) | {"members": (one,)})
         return Gate(alone, {COORDINATOR: 3}, hold_s, deadline_s)
 
     return build

@@ -11,6 +11,7 @@ from pyinfra.api.host import Host
 from cascade.model.fleet import Fleet, assemble
 from cascade.model.options import Options
 from cascade.model.strict import InvalidFiles
+from cascade.planning.target import target_of
 from cascade.planning.diff import Change
 from cascade.planning.plan import Gate, Plan, make_plan
 from cascade.planning.resource import Key
@@ -24,7 +25,7 @@ from tests.operations.test_plan import container_spec, setting, stopped
 CORE, AUDIO, PERSONALITY = "cascade-core", "cascade-audio-realtime", "cascade-personality"
 PC2_APPS = "cascade-pc2-apps"
 REGISTRY = "cascade-core_service-registry"
-EVERYWHERE = ("package", "sysctl", "file", "daemon-settings", "unit", "swarm", "node-labels", "network")
+EVERYWHERE = ("package", "sysctl", "file", "daemon-settings", "unit", "swarm", "node", "network")
 
 
 def choosing(fleet: Fleet, **options: Any) -> Fleet:
@@ -57,7 +58,7 @@ def groups(plan: Plan) -> set[str]:
 def test_with_chosen_groups_only_they_are_rolled_out_on_hosts_that_are_set_up_whole(
     bare: Snapshots, fleet: Fleet
 ) -> None:
-    plan, whole = make_plan(choosing(fleet, group=f"{CORE},{AUDIO}"), bare), make_plan(fleet, bare)
+    plan, whole = make_plan(target_of(choosing(fleet, group=f"{CORE},{AUDIO}")), bare), make_plan(target_of(fleet), bare)
     assert groups(plan) == {CORE, AUDIO}
     base = [change.key for change in whole.changes if change.key.kind in EVERYWHERE]
     assert [change.key for change in plan.changes if change.key.kind in EVERYWHERE] == base
@@ -68,13 +69,13 @@ def test_from_a_group_on_the_later_ones_are_rolled_out_too(bare: Snapshots, flee
     order = fleet.group_order
     chosen = choosing(fleet, from_group=PERSONALITY)
     assert chosen.chosen_groups == order[order.index(PERSONALITY) :]
-    assert groups(make_plan(chosen, bare)) == set(chosen.chosen_groups)
+    assert groups(make_plan(target_of(chosen), bare)) == set(chosen.chosen_groups)
 
 
 def test_a_difference_in_another_group_is_left_alone(converged: Snapshots, fleet: Fleet) -> None:
     setting([], *container_spec(REGISTRY, "Env"))(converged)
-    assert make_plan(choosing(fleet, group=AUDIO), converged).changes == ()
-    assert groups(make_plan(choosing(fleet, group=CORE), converged)) == {CORE}
+    assert make_plan(target_of(choosing(fleet, group=AUDIO)), converged).changes == ()
+    assert groups(make_plan(target_of(choosing(fleet, group=CORE)), converged)) == {CORE}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_choice_that_cannot_be_met_is_a_mistake(
 def test_a_group_that_is_no_longer_enabled_is_removed_alone(
     group: str, agents: int, hosts: set[str], converged: Snapshots, fleet: Fleet
 ) -> None:
-    plan = make_plan(disabling(fleet, group), converged)
+    plan = make_plan(target_of(disabling(fleet, group)), converged)
     assert {change.action for change in plan.changes} == {"remove"}
     assert groups(plan) == {group}
     assert len(plan.changes) == agents
@@ -113,7 +114,7 @@ def test_a_group_that_is_no_longer_enabled_is_removed_alone(
 
 
 def test_what_started_last_is_removed_first(converged: Snapshots, fleet: Fleet) -> None:
-    plan = make_plan(disabling(fleet, CORE, PC2_APPS), converged)
+    plan = make_plan(target_of(disabling(fleet, CORE, PC2_APPS)), converged)
     names = [change.key.name for change in plan.changes]
     assert {name.partition("_")[0] for name in names[:17]} == {PC2_APPS}
     assert names[17:] == [
@@ -125,7 +126,7 @@ def test_what_started_last_is_removed_first(converged: Snapshots, fleet: Fleet) 
 
 
 def test_a_group_that_never_ran_needs_no_removal(bare: Snapshots, fleet: Fleet) -> None:
-    plan = make_plan(disabling(fleet, AUDIO), bare)
+    plan = make_plan(target_of(disabling(fleet, AUDIO)), bare)
     assert "remove" not in {change.action for change in plan.changes}
     assert AUDIO not in groups(plan)
 
@@ -134,27 +135,27 @@ def test_a_service_of_somebody_else_is_not_removed_with_a_group(converged: Snaps
     services = converged["mainpc"]["docker"]["services"]
     (theirs,) = (service for service in services if service["Spec"]["Name"] == REGISTRY)
     theirs["Spec"]["Labels"]["cascade.system"] = "another"
-    plan = make_plan(disabling(fleet, CORE), converged)
+    plan = make_plan(target_of(disabling(fleet, CORE)), converged)
     assert REGISTRY not in {change.key.name for change in plan.changes}
     assert len(plan.changes) == 3
 
 
 def test_nothing_is_removed_while_other_groups_are_chosen(converged: Snapshots, fleet: Fleet) -> None:
     chosen = replace(disabling(fleet, AUDIO), options=Options(group=(CORE,)))
-    assert make_plan(chosen, converged).changes == ()
+    assert make_plan(target_of(chosen), converged).changes == ()
 
 
 def test_what_only_runs_on_a_host_that_was_left_out_is_not_removed(
     converged: Snapshots, fleet: Fleet
 ) -> None:
     del converged["pc2"]
-    plan = make_plan(disabling(fleet, AUDIO, PC2_APPS), converged)
+    plan = make_plan(target_of(disabling(fleet, AUDIO, PC2_APPS)), converged)
     assert groups(plan) == {AUDIO}
 
 
 def test_containers_of_a_stopped_engine_are_not_called_removed(converged: Snapshots, fleet: Fleet) -> None:
     stopped("mainpc")(converged)
-    plan = make_plan(disabling(fleet, AUDIO), converged)
+    plan = make_plan(target_of(disabling(fleet, AUDIO)), converged)
     assert "remove" not in {change.action for change in plan.changes}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
+from cascade.planning.target import target_of
 from cascade.planning.desired import SETTINGS_STAMP
 from cascade.planning.diff import Change
 from cascade.planning.plan import Gate, Plan, Recheck, make_plan
@@ -359,13 +360,13 @@ SWARM_CASES = (
     Case(
         "the worker left the Swarm",
         all_of(setting(LEFT_SWARM, *engine("pc2", "swarm")), down("pc2")),
-        ("create swarm pc2 on pc2", "create node-labels pc2 on mainpc"),
+        ("create swarm pc2 on pc2", "create node pc2 on mainpc"),
         PC2_GATES,
     ),
     Case(
         "the worker is in another Swarm",
         all_of(setting("stranger", *engine("pc2", "swarm", "NodeID")), down("pc2")),
-        ("update swarm pc2 on pc2: member", "create node-labels pc2 on mainpc"),
+        ("update swarm pc2 on pc2: member", "create node pc2 on mainpc"),
         PC2_GATES,
         refused=("pc2: swarm pc2: member False → True; if nothing there is needed, `docker swarm leave",),
     ),
@@ -390,17 +391,17 @@ SWARM_CASES = (
     Case(
         "a node's label was changed",
         setting("gtx970", *node("pc2", "Spec", "Labels", "gpu")),
-        ("update node-labels pc2 on mainpc: gpu",),
+        ("update node pc2 on mainpc: gpu",),
     ),
     Case(
         "a node's label was removed",
         without(*node("mainpc", "Spec", "Labels", "system")),
-        ("update node-labels mainpc on mainpc: system",),
+        ("update node mainpc on mainpc: system",),
     ),
     Case(
         "a node has no labels",
         setting(None, *node("pc2", "Spec", "Labels")),
-        ("update node-labels pc2 on mainpc: gpu, system",),
+        ("update node pc2 on mainpc: gpu, system",),
     ),
     Case(
         "the owner labelled a node",
@@ -930,7 +931,7 @@ def test_one_thing_done_by_hand_brings_exactly_what_undoes_it(
     case: Case, converged: Snapshots, fleet: Fleet, image_id: str
 ) -> None:
     case.done(converged)
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert [said(change) for change in plan.changes] == [
         change.format(image=image_id) for change in case.changes
     ]
@@ -949,7 +950,7 @@ def test_a_host_container_that_can_do_more_is_replaced(
     done: Mutation, converged: Snapshots, fleet: Fleet
 ) -> None:
     done(converged)
-    assert [change.key.name for change in make_plan(fleet, converged).changes] == [WAKE_WORD]
+    assert [change.key.name for change in make_plan(target_of(fleet), converged).changes] == [WAKE_WORD]
 
 
 def test_nobody_is_told_to_remove_a_volume_only_because_it_has_no_label(
@@ -957,7 +958,7 @@ def test_nobody_is_told_to_remove_a_volume_only_because_it_has_no_label(
 ) -> None:
     for volume in converged["mainpc"]["docker"]["volumes"]:
         volume["Labels"] = None
-    assert make_plan(fleet, converged).refused == ()
+    assert make_plan(target_of(fleet), converged).refused == ()
 
 
 @pytest.mark.parametrize("waiting", [True, False], ids=["a replica waits", "all are well"])
@@ -970,14 +971,14 @@ def test_a_paused_update_is_posted_again_while_a_replica_waits(
     if waiting:
         task = next(task for task in engine_of_manager["tasks"] if task["ServiceID"] == found["ID"])
         task["Status"]["State"] = "failed"
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     expected = [f"update service {COORDINATOR} on mainpc: UpdateStatus"] if waiting else []
     assert [said(change) for change in plan.changes] == expected
     assert all(change.desired["TaskTemplate"] for change in plan.changes)
 
 
 def test_converged_hosts_need_nothing(converged: Snapshots, fleet: Fleet) -> None:
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert (plan.changes, plan.unknown, plan.refused) == ((), (), ())
     assert [*works(plan)] == []
     assert list(plan.differences()) == []
@@ -988,7 +989,7 @@ def test_converged_hosts_need_nothing(converged: Snapshots, fleet: Fleet) -> Non
 
 
 def test_a_bare_fleet_is_built_stage_by_stage(bare: Snapshots, fleet: Fleet, image_id: str) -> None:
-    plan = make_plan(fleet, bare)
+    plan = make_plan(target_of(fleet), bare)
     both, manager = ("mainpc", "pc2"), ("mainpc",)
     before_rollout = [
         (stage, step.name, tuple(step.work))
@@ -1015,8 +1016,8 @@ def test_a_bare_fleet_is_built_stage_by_stage(bare: Snapshots, fleet: Fleet, ima
         ("engine", "create unit docker.service", both),
         ("swarm", "create swarm mainpc", manager),
         ("swarm", "create swarm pc2", ("pc2",)),
-        ("swarm", "create node-labels mainpc", manager),
-        ("swarm", "create node-labels pc2", manager),
+        ("swarm", "create node mainpc", manager),
+        ("swarm", "create node pc2", manager),
         ("networks", "create network cascade-internal", manager),
         ("networks", "create network cascade-external", manager),
         *(("volumes", f"create volume {name}", manager) for name in volumes),
@@ -1026,7 +1027,7 @@ def test_a_bare_fleet_is_built_stage_by_stage(bare: Snapshots, fleet: Fleet, ima
 
 
 def test_on_a_bare_fleet_every_wave_is_made_whole_and_then_gated(bare: Snapshots, fleet: Fleet) -> None:
-    plan = make_plan(fleet, bare)
+    plan = make_plan(target_of(fleet), bare)
     expected = []
     for wave in rollout_order(fleet):
         expected += [f"{wave}: create {one.kind} {one.name}" for one in wave.workloads]
@@ -1040,7 +1041,7 @@ def test_on_a_bare_fleet_every_wave_is_made_whole_and_then_gated(bare: Snapshots
 
 
 def test_a_gate_waits_as_long_as_its_slowest_health_check_may_take(bare: Snapshots, fleet: Fleet) -> None:
-    for _, work in works(make_plan(fleet, bare)):
+    for _, work in works(make_plan(target_of(fleet), bare)):
         if isinstance(work, Gate):
             checks = [one.health for one in work.wave.workloads if one.health]
             slowest = max(c.start_period + c.retries * (c.interval + c.timeout) for c in checks)
@@ -1052,7 +1053,7 @@ def test_a_stopped_engine_is_started_and_compared_and_its_agents_waited_for(
 ) -> None:
     stopped("pc2")(converged)
     down("pc2")(converged)
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert [said(change) for change in plan.changes] == ["update unit docker.service on pc2: active"]
     assert [step.name for step in plan.steps["engine"]] == [
         "update unit docker.service",
@@ -1068,7 +1069,7 @@ def test_with_the_managers_engine_stopped_nothing_in_the_swarm_is_called_absent(
     converged: Snapshots, fleet: Fleet
 ) -> None:
     stopped("mainpc")(converged)
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert [said(change) for change in plan.changes] == ["update unit docker.service on mainpc: active"]
     assert plan.steps["engine"][1].work == {"mainpc": Recheck(("mainpc",))}
     assert gates(plan)[0] == f"{CORE_GATE}, held 5 s"
@@ -1078,7 +1079,7 @@ def test_with_the_managers_engine_stopped_nothing_in_the_swarm_is_called_absent(
 def test_with_both_engines_stopped_they_are_compared_together(converged: Snapshots, fleet: Fleet) -> None:
     stopped("mainpc")(converged)
     stopped("pc2")(converged)
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert [step.name for step in plan.steps["engine"]] == [
         "update unit docker.service",
         "compare what the engine holds on mainpc, pc2",
@@ -1091,7 +1092,7 @@ def test_an_engine_that_is_stopped_is_no_reason_to_forget_the_host_around_it(
 ) -> None:
     stopped("pc2")(converged)
     setting("1", "pc2", "sysctls", PORTS_SYSCTL)(converged)
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert said(plan.changes[0]) == f"update sysctl {PORTS_SYSCTL} on pc2: value"
 
 
@@ -1136,7 +1137,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(
     done: Mutation, expected: str, converged: Snapshots, fleet: Fleet
 ) -> None:
     done(converged)
-    assert [str(unknown) for unknown in make_plan(fleet, converged).unknown] == [expected]
+    assert [str(unknown) for unknown in make_plan(target_of(fleet), converged).unknown] == [expected]
 
 
 @pytest.mark.parametrize("content", NOT_JSON)
@@ -1144,7 +1145,7 @@ def test_settings_that_cannot_be_understood_are_named_with_what_to_do(
     content: str, converged: Snapshots, fleet: Fleet
 ) -> None:
     setting(content, "pc2", "files", DAEMON, "content")(converged)
-    (unknown,) = make_plan(fleet, converged).unknown
+    (unknown,) = make_plan(target_of(fleet), converged).unknown
     assert str(unknown).startswith(f"pc2: {DAEMON}: ")
     assert str(unknown).endswith(": mend it or move it away")
 
@@ -1154,12 +1155,12 @@ def test_what_cannot_be_read_is_never_called_absent(
     done: Mutation, _: str, converged: Snapshots, fleet: Fleet
 ) -> None:
     done(converged)
-    assert [said(change) for change in make_plan(fleet, converged).changes] == []
+    assert [said(change) for change in make_plan(target_of(fleet), converged).changes] == []
 
 
 def test_nothing_is_planned_for_a_worker_that_was_left_out(bare: Snapshots, fleet: Fleet) -> None:
     del bare["pc2"]
-    plan = make_plan(fleet, bare)
+    plan = make_plan(target_of(fleet), bare)
     assert {change.key.host for change in plan.changes} == {"mainpc"}
     assert "pc2" not in {change.key.name for change in plan.changes}
     waiting = "waiting for it: cascade-pc2-core (5 agents), cascade-pc2-apps (17 agents)"
@@ -1170,7 +1171,7 @@ def test_with_the_worker_left_out_a_converged_manager_needs_nothing(
     converged: Snapshots, fleet: Fleet
 ) -> None:
     del converged["pc2"]
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     assert plan.changes == ()
     assert [*works(plan)] == []
 
@@ -1181,7 +1182,7 @@ def test_nothing_is_planned_for_a_manager_that_was_left_out(
 ) -> None:
     snapshots = request.getfixturevalue(state)
     del snapshots["mainpc"]
-    plan = make_plan(fleet, snapshots)
+    plan = make_plan(target_of(fleet), snapshots)
     assert {change.key.host for change in plan.changes} <= {"pc2"}
     assert {host for host, _ in works(plan)} <= {"pc2"}
     waiting = "it is the manager, so the Swarm and all groups wait for it"
@@ -1199,9 +1200,9 @@ def test_the_order_in_which_hosts_say_things_makes_no_difference(
     ):
         CASES[name].done(converged)
     for snapshots in (converged, bare):
-        expected = make_plan(fleet, snapshots)
+        expected = make_plan(target_of(fleet), snapshots)
         assert expected.changes
-        assert make_plan(fleet, shuffled(snapshots, random.Random(seed))) == expected
+        assert make_plan(target_of(fleet), shuffled(snapshots, random.Random(seed))) == expected
 
 
 def shuffled(snapshots: Snapshots, order: random.Random) -> Snapshots:
@@ -1218,7 +1219,7 @@ def shuffled(snapshots: Snapshots, order: random.Random) -> Snapshots:
 def test_differences_are_told_field_by_field(converged: Snapshots, fleet: Fleet) -> None:
     setting("1", "pc2", "sysctls", PORTS_SYSCTL)(converged)
     adding("DEBUG=1", *container_spec(REGISTRY, "Env"))(converged)
-    assert list(make_plan(fleet, converged).differences()) == [
+    assert list(make_plan(target_of(fleet), converged).differences()) == [
         f"pc2: sysctl {PORTS_SYSCTL}: value 1 → 2377,4789,7946,26002",
         f"mainpc: service {REGISTRY}: TaskTemplate.ContainerSpec.Env.DEBUG 1 → unset",
     ]
@@ -1226,7 +1227,7 @@ def test_differences_are_told_field_by_field(converged: Snapshots, fleet: Fleet)
 
 def test_a_change_carries_the_whole_of_what_is_wanted(converged: Snapshots, fleet: Fleet) -> None:
     setting("PORT=1", *container_spec(REGISTRY, "Env", 2))(converged)
-    (change,) = make_plan(fleet, converged).changes
+    (change,) = make_plan(target_of(fleet), converged).changes
     assert change.desired["Name"] == REGISTRY
     assert "PORT=7200" in change.desired["TaskTemplate"]["ContainerSpec"]["Env"]
     assert change.desired["TaskTemplate"]["Networks"][0]["Target"] == "cascade-internal"
@@ -1236,7 +1237,7 @@ def test_an_update_keeps_the_count_that_somebody_chose_inside_the_range(
     converged: Snapshots, fleet: Fleet
 ) -> None:
     CASES["service: it was scaled inside its range and got another image"].done(converged)
-    plan = make_plan(fleet, converged)
+    plan = make_plan(target_of(fleet), converged)
     (change,) = plan.changes
     assert change.desired["Mode"] == {"Replicated": {"Replicas": 1}}
     (gate,) = (work for _, work in works(plan) if isinstance(work, Gate))

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
+from cascade.planning.target import target_of
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, SYSCTL_FILE, Desired, desired
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Key, Kind
@@ -401,5 +402,5 @@ def test_a_plan_can_be_made_of_what_this_machine_says(fleet: Fleet, bare: dict[s
         for item in desired(fleet, rollout_order(fleet))
         if item.key.host == "pc2" and item.key.kind != "unit"
     ]
-    plan = make_plan(fleet, bare | {"pc2": read(*wanted)})
+    plan = make_plan(target_of(fleet), bare | {"pc2": read(*wanted)})
     assert plan.unknown == ()

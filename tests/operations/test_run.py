@@ -18,6 +18,7 @@ from pyinfra.api.state import State, StateStage
 from cascade.exit_codes import ERROR, GATE_FAILED, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
+from cascade.planning.target import target_of
 from cascade.planning.plan import make_plan
 from cascade.planning.preflight import Finding
 from operations.fleet import load_fleet
@@ -172,7 +173,7 @@ def test_the_closing_line_says_what_it_took(run: Run, converged: Snapshots) -> N
 
 
 def test_the_closing_line_says_how_it_ended(run: Run, bare: Snapshots, fleet: Fleet) -> None:
-    number = len(make_plan(fleet, bare).changes)
+    number = len(make_plan(target_of(fleet), bare).changes)
     planned(run, bare)
     run.state.set_stage(StateStage.Prepare)
     assert run.summary().startswith(f"{number} changes planned; ")

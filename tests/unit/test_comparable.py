@@ -9,6 +9,7 @@ import pytest
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
+from cascade.planning.target import target_of
 from cascade.planning.comparable import comparable
 from cascade.planning.diff import diff_fields
 from cascade.planning.plan import Plan, make_plan
@@ -149,16 +150,16 @@ def rollout_changes(plan: Plan) -> list[str]:
 
 def test_a_service_is_planned_once_and_then_needs_no_change(rich: Rich) -> None:
     fox, fleet = rich("service")
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [])})) == ["create service alpha_fox: "]
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [])})) == ["create service alpha_fox: "]
     observed = by_number(in_another_order(with_defaults(stored(service_spec(fox, fleet)))))
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([observed], [])})) == []
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([observed], [])})) == []
 
 
 def test_a_service_on_another_network_is_found_by_its_name(rich: Rich) -> None:
     fox, fleet = rich("service")
     observed = by_number(stored(service_spec(fox, fleet)))
     observed["TaskTemplate"]["Networks"][0]["Target"] = "elsewhere"
-    (change,) = rollout_changes(make_plan(fleet, {"mainpc": snapshot([observed], [])}))
+    (change,) = rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([observed], [])}))
     assert change.startswith("update service alpha_fox: ")
     assert "TaskTemplate.Networks.cascade-external unset → " in change
     assert "TaskTemplate.Networks.elsewhere " in change
@@ -231,9 +232,9 @@ def test_a_host_container_is_planned_once_and_then_needs_no_change(
     kind: str, rich: Rich, alpha: Callable[..., Any]
 ) -> None:
     fox, fleet = rich("container") if kind == "rich" else plain(alpha)
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [])})) == ["create container alpha_fox: "]
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [])})) == ["create container alpha_fox: "]
     found = inspected("alpha_fox", in_another_order(container_body(fox, fleet)))
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == []
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])})) == []
 
 
 def test_log_options_that_the_engine_adds_from_its_own_settings_are_no_difference(alpha: Any) -> None:
@@ -243,9 +244,9 @@ def test_log_options_that_the_engine_adds_from_its_own_settings_are_no_differenc
     found = inspected("alpha_fox", container_body(fox, fleet))
     options = found["container"]["HostConfig"]["LogConfig"]["Config"]
     options["max-file"] = "5"
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == []
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])})) == []
     options["max-size"] = "2m"
-    (change,) = rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])}))
+    (change,) = rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])}))
     assert "HostConfig.LogConfig.Config.max-size 2m → 1m" in change
 
 
@@ -253,16 +254,16 @@ def test_a_host_container_whose_port_nobody_exposed_is_replaced(alpha: Any) -> N
     said = {"devices": ["/dev/snd"], "ports": ["80:1000"], "networks": ["cascade-external"]}
     (fox,), fleet = alpha(json.dumps(said))
     found = inspected("alpha_fox", container_body(fox, fleet))
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == []
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])})) == []
     del found["container"]["Config"]["ExposedPorts"]
-    (change,) = rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])}))
+    (change,) = rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])}))
     assert change.startswith("replace container alpha_fox: ExposedPorts")
 
 
 def test_a_host_container_that_has_stopped_is_only_started(rich: Rich) -> None:
     fox, fleet = rich("container")
     found = inspected("alpha_fox", container_body(fox, fleet), running=False)
-    assert rollout_changes(make_plan(fleet, {"mainpc": snapshot([], [found])})) == [
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])})) == [
         "update container alpha_fox: running unset → True"
     ]
 

@@ -177,7 +177,7 @@ def key(kind: Kind, name: str = "fox") -> Key:
 
 @pytest.mark.parametrize(
     "kind",
-    ["package", "sysctl", "file", "daemon-settings", "unit", "swarm", "node-labels", "image", "service"],
+    ["package", "sysctl", "file", "daemon-settings", "unit", "swarm", "node", "image", "service"],
 )
 def test_what_differs_is_updated(kind: Kind) -> None:
     change = diff({key(kind): {"a": 1}}, {key(kind): {"a": 2}})[key(kind)]

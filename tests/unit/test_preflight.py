@@ -15,6 +15,7 @@ from cascade.model.compose import Port
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.image import RegistryImage
+from cascade.planning.target import target_of
 from cascade.planning.checks.capacity import GIB
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew
@@ -50,7 +51,7 @@ class Scene:
     def facts(self) -> Facts:
         facts = Facts(
             fleet=self.fleet,
-            plan=make_plan(self.fleet, self.snapshots),
+            plan=make_plan(target_of(self.fleet), self.snapshots),
             snapshots=self.snapshots,
             readings=self.readings,
             skews=self.skews,

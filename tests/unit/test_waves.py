@@ -141,7 +141,7 @@ def test_every_wave_of_the_seed_in_its_order(home_fleet: Fleet) -> None:
         (4, "cascade-pc2-core", 1),
         (4, "cascade-pc2-apps", 1),
     ]
-    assert [" ".join(workload.agent for workload in wave.workloads) for wave in order if wave.of > 1] == [
+    assert [" ".join(workload.agent for workload in wave.members) for wave in order if wave.of > 1] == [
         "ServiceRegistry",
         "SystemDigitalTwin",
         "ObservabilityHub",
@@ -153,10 +153,10 @@ def test_every_wave_of_the_seed_in_its_order(home_fleet: Fleet) -> None:
         "TTSService",
         "FaceRecognitionAgent",
     ]
-    assert sum(len(wave.workloads) for wave in order) == 69
+    assert sum(len(wave.members) for wave in order) == 69
 
 
 def test_waves_are_numbered_and_keep_to_their_group(home_fleet: Fleet) -> None:
     order = rollout_order(home_fleet)
     assert [str(wave) for wave in order[:4]] == [f"cascade-core wave {number}/4" for number in (1, 2, 3, 4)]
-    assert all(workload.group == wave.group for wave in order for workload in wave.workloads)
+    assert all(workload.group == wave.group for wave in order for workload in wave.members)

@@ -205,7 +205,7 @@ def _reserved(fleet: Fleet, host: Host, scale: float) -> tuple[float, float]:
     for workload in _placed(fleet, host):
         hosts = fleet.eligible(workload)
         least = min(scale if each is host else each.reservation_scale for each in hosts)
-        here = Fraction(fleet.replicas(workload), len(hosts))
+        here = Fraction(workload.replicas, len(hosts))
         cpus += here * _scaled(workload.share.cpu_reservation, least, LEAST_NANO_CPUS)
         memory += here * _scaled(workload.share.memory_reservation, least, LEAST_MEMORY)
     return float(cpus), float(memory)

@@ -1,0 +1,210 @@
+"""Releases: a finished rollout as it is kept on the manager, and as a target to go back to."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
+
+from cascade.model.options import Options
+from cascade.planning.desired import Desired, Stage
+from cascade.planning.observed import Labels, Observed
+from cascade.planning.resource import Key, Kind
+from cascade.planning.removal import REMOVABLE
+from cascade.planning.specs import LABEL_DIGEST, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.target import Target, recorded
+from cascade.planning.waves import Member, Wave
+
+FORMAT = 1
+LABEL_TIME = "cascade.time"
+LABEL_OPERATOR = "cascade.operator"
+LABEL_REVISION = "cascade.revision"
+LABEL_DIRTY = "cascade.dirty"
+LABEL_PURPOSE = "cascade.purpose"
+NEEDED: frozenset[Kind] = frozenset(("network", "volume", "config", "image"))
+
+Last = Target | None
+Document = dict[str, Any]
+
+
+class NoRelease(ValueError):
+    """What was read is no release; the message says why."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Who made a release of what, when and why; `revision` is empty outside of a git working tree."""
+
+    number: int
+    time: str
+    operator: str
+    revision: str
+    dirty: bool
+    purpose: str
+    digest: str
+
+    def document(self) -> Document:
+        """The release as it is shown."""
+        return asdict(self)
+
+    def labels(self, target: Target) -> dict[str, str]:
+        """The labels of its config on the manager: all that a list of releases needs."""
+        return {
+            LABEL_SYSTEM: target.system,
+            LABEL_RELEASE: str(self.number),
+            LABEL_TIME: self.time,
+            LABEL_OPERATOR: self.operator,
+            LABEL_REVISION: self.revision,
+            LABEL_DIRTY: "yes" if self.dirty else "no",
+            LABEL_PURPOSE: self.purpose,
+            LABEL_DIGEST: self.digest,
+            LABEL_NEEDS: " ".join(f"{key.host}/{key.kind}/{key.name}" for key in sorted(needs(target))),
+        }
+
+
+def purpose_of(options: Options, aim: Release | None) -> str:
+    """What a run is for, as its release says it."""
+    if options.rollback and aim:
+        return f"rollback to {aim.number}"
+    return "repair" if options.repair else "deploy"
+
+
+def release_in(labels: Labels) -> Release:
+    """The release that a config's labels tell of."""
+    return Release(
+        number=int(labels[LABEL_RELEASE]),
+        time=labels.get(LABEL_TIME, ""),
+        operator=labels.get(LABEL_OPERATOR, ""),
+        revision=labels.get(LABEL_REVISION, ""),
+        dirty=labels.get(LABEL_DIRTY) == "yes",
+        purpose=labels.get(LABEL_PURPOSE, ""),
+        digest=labels.get(LABEL_DIGEST, ""),
+    )
+
+
+def config_name(system: str, number: int) -> str:
+    """The name of a release's config; names sort as their numbers do."""
+    return f"cascade-release-{system}-{number:06}"
+
+
+def next_number(releases: Iterable[Labels]) -> int:
+    """The number after the newest."""
+    return max((int(labels[LABEL_RELEASE]) for labels in releases), default=0) + 1
+
+
+def needs(target: Target) -> Iterator[Key]:
+    """The objects without which a release cannot be gone back to."""
+    return (item.key for item in target.resources if item.key.kind in NEEDED)
+
+
+def encoded(target: Target, audit: Iterable[Mapping[str, Any]] = ()) -> bytes:
+    """A target as a release or a saved plan holds it: JSON, compressed."""
+    return zlib.compress(json.dumps(target_document(target) | {"audit": list(audit)}).encode(), 9)
+
+
+def target_document(target: Target) -> Document:
+    """A target in plain data."""
+    return {
+        "format": FORMAT,
+        "system": target.system,
+        "manager": target.manager,
+        "hosts": list(target.hosts),
+        "resources": [
+            [item.stage, item.key.host, item.key.kind, item.key.name, recorded(item.fields)]
+            for item in target.resources
+        ],
+        "waves": [asdict(wave) for wave in target.waves],
+    }
+
+
+def decoded(data: str) -> Document:
+    """The document of a release as the engine gives it, in base64; raises NoRelease."""
+    try:
+        document: Document = json.loads(zlib.decompress(base64.b64decode(data)))
+    except (ValueError, binascii.Error, zlib.error) as error:
+        raise NoRelease(f"cannot be read: {error}") from error
+    return document
+
+
+def target_in(document: Document, origin: str, files: Target) -> Target:
+    """The target of a document; raises NoRelease.
+
+    What means something on the deploying machine only, like the place of an image's archive, is the files'.
+    """
+    if document.get("format") != FORMAT:
+        raise NoRelease(f"is of format {document.get('format')}, and this Cascade reads {FORMAT}")
+    try:
+        resources = tuple(_resource(item, files) for item in document["resources"])
+        waves = tuple(map(_wave, document["waves"]))
+        system, manager, hosts = document["system"], document["manager"], tuple(document["hosts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise NoRelease(f"is damaged: {type(error).__name__}: {error}") from error
+    named = {key for key in files.known if key.kind in NEEDED}
+    return Target(
+        origin=origin,
+        system=system,
+        manager=manager,
+        hosts=hosts,
+        resources=resources,
+        waves=waves,
+        order=(*waves, *(wave for wave in files.order if wave.group not in {own.group for own in waves})),
+        known=frozenset({item.key for item in resources} | named),
+    )
+
+
+def _resource(item: list[Any], files: Target) -> Desired:
+    stage, host, kind, name, fields = item
+    if stage not in get_args(Stage) or kind not in get_args(Kind):
+        raise ValueError(f"there is no {kind} in {stage}")
+    key = Key(host, kind, name)
+    local = {
+        name: value for name, value in files.wanted.get(key, {}).items() if name not in recorded({name: 0})
+    }
+    return Desired(stage, key, {**fields, **local})
+
+
+def _wave(document: Document) -> Wave:
+    return Wave(**{**document, "members": tuple(map(_member, document["members"]))})
+
+
+def _member(document: Document) -> Member:
+    scale = document["scale"]
+    plain = {"key": Key(**document["key"]), "hosts": tuple(document["hosts"])}
+    return Member(**{**document, **plain, "scale": tuple(scale) if scale else None})
+
+
+def merged(target: Target, observed: Observed, last: Last) -> Target:
+    """What the whole fleet is after a run about a part of it: the rest is as the last release says."""
+    about = [item for item in target.resources if item.key.host not in observed.unread]
+    if last is None or (len(about) == len(target.resources) and not target.partial):
+        return replace(target, resources=tuple(about), waves=_waves_of(target, about))
+    ours = {item.key for item in about}
+    stages = list(get_args(Stage))
+    rest = [item for item in last.resources if item.key not in ours and _stays(target, observed, item.key)]
+    resources = sorted([*about, *rest], key=lambda item: stages.index(item.stage))
+    others = [wave for wave in last.waves if wave.group not in {own.group for own in target.order}]
+    whole = replace(target, order=(*target.order, *others))
+    return replace(target, resources=tuple(resources), waves=_waves_of(whole, resources))
+
+
+def _stays(target: Target, observed: Observed, key: Key) -> bool:
+    """Whether a run leaves alone what it is not about: hosts it did not read, groups it did not choose."""
+    if key.host in observed.unread:
+        return key.host in target.hosts
+    if key.kind in REMOVABLE:
+        return key in target.known or target.partial
+    return target.partial and key.kind in ("volume", "config", "image")
+
+
+def _waves_of(target: Target, resources: Iterable[Desired]) -> tuple[Wave, ...]:
+    """The waves of the agents that are among these resources."""
+    keys = {item.key for item in resources}
+    found = []
+    for wave in target.order:
+        if members := tuple(member for member in wave.members if member.key in keys):
+            found.append(replace(wave, members=members))
+    return tuple(found)

@@ -1,0 +1,88 @@
+"""What a fleet is to be, wherever that is written: in the files, in a release, in a saved plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from cascade.model.fleet import Fleet
+from cascade.planning.desired import Desired, desired, things_of
+from cascade.planning.resource import Fields, Key, Resources
+from cascade.planning.specs import digest
+from cascade.planning.waves import Member, Wave, rollout_order
+
+_LOCAL = ("archive",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Every resource, in the order in which a bare fleet is built, and the waves of the rollout.
+
+    `origin` says where it is written. `order` has the waves of every group that is known, whether it is to
+    run or not, and `known` every resource; `stopped_groups` are those that are not to run any more.
+    """
+
+    origin: str
+    system: str
+    manager: str
+    hosts: tuple[str, ...]
+    resources: tuple[Desired, ...]
+    waves: tuple[Wave, ...]
+    order: tuple[Wave, ...]
+    known: frozenset[Key]
+    stopped_groups: tuple[str, ...] = ()
+    partial: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def wanted(self) -> Resources:
+        """What every resource is to be, by its key."""
+        return {item.key: item.fields for item in self.resources}
+
+    @property
+    def members(self) -> Iterator[Member]:
+        """Every agent that is to run, in the order of the rollout."""
+        return (member for wave in self.waves for member in wave.members)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short name for exactly these resources, in whatever order they are made."""
+        return digest(
+            {
+                " ".join((key.host, key.kind, key.name)): recorded(fields)
+                for key, fields in self.wanted.items()
+            }
+        )
+
+
+def recorded(fields: Fields) -> dict[str, Any]:
+    """A resource's fields without what means something on the deploying machine only."""
+    return {name: value for name, value in fields.items() if name not in _LOCAL}
+
+
+def target_of(fleet: Fleet) -> Target:
+    """What the files say, for the groups that the run is about."""
+    waves, order = rollout_order(fleet), rollout_order(fleet, fleet.group_order)
+    return Target(
+        origin="the files",
+        system=fleet.settings.system,
+        manager=fleet.manager.name,
+        hosts=tuple(fleet.hosts),
+        resources=desired(fleet, waves),
+        waves=waves,
+        order=order,
+        known=frozenset(things_of(fleet, order)),
+        stopped_groups=() if fleet.partial else fleet.disabled_groups,
+        partial=fleet.partial,
+        notes=tuple(_unpublished(fleet)),
+    )
+
+
+def _unpublished(fleet: Fleet) -> Iterator[str]:
+    for workload in (workload for workloads in fleet.workloads.values() for workload in workloads):
+        without = sorted({port.published for port in workload.ports if port.mode == "ingress"})
+        if without and any("ipvs" in host.absent for host in fleet.eligible(workload)):
+            ports = ", ".join(map(str, without))
+            yield f"{workload.name}: port {ports} is not published: group_data says there is no IPVS"

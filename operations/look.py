@@ -1,0 +1,91 @@
+"""One look at the hosts, and what they are to be: what the files say, a release, or a saved plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cascade.exit_codes import ERROR
+from cascade.planning.desired import Desired
+from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_in
+from cascade.planning.target import Target, target_of
+
+if TYPE_CHECKING:
+    from operations.run import Run
+
+LAST = "last"
+_READ_BY_NAME = ("package", "file", "sysctl", "unit")
+
+Snapshots = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The hosts as they were read, the target, and the last release where a part of the fleet is aimed at.
+
+    `release` is the one that the target comes from. An `exact` target has no agents beside it.
+    """
+
+    target: Target
+    snapshots: Snapshots
+    last: Last = None
+    release: Release | None = None
+    exact: bool = False
+
+
+def look(run: Run) -> Look:
+    """Reads the hosts; ends the run where one cannot be read, or the target is not there."""
+    files, options = target_of(run.fleet), run.fleet.options
+    aim = options.rollback or (LAST if options.repair else None)
+    if aim is None:
+        snapshots = run.snapshots(files.resources, LAST if _in_part(run) else None)
+        return Look(files, snapshots, last=_last(run, snapshots, files))
+    snapshots = run.snapshots(files.resources, aim)
+    run.refuse_without_manager(snapshots)
+    release, target = read_release(run, snapshots, files, aim)
+    if not _covered(target.resources, files.resources):
+        snapshots = run.snapshots((*files.resources, *target.resources))
+    return Look(target, snapshots, release=release, exact=options.rollback is not None)
+
+
+def read_release(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> tuple[Release, Target]:
+    """The release that a snapshot was asked for; ends the run where there is none."""
+    found = _release_of(snapshots, files.manager)
+    if found is None:
+        which = {LAST: "no release", "previous": "no release before the last one"}.get(
+            aim, f"no release {aim}"
+        )
+        step = "deploy first" if aim == LAST else f"see `cascade history {run.inventory_file}`"
+        run.fail(ERROR, f"{files.manager}: {which} is recorded: {step}")
+    release = release_in(found["Labels"])
+    try:
+        target = target_in(decoded(found["Data"]), f"release {release.number}", files)
+    except NoRelease as error:
+        run.fail(ERROR, f"{files.manager}: release {release.number} {error}")
+    strangers = sorted(set(target.hosts) - set(run.fleet.hosts))
+    if strangers or target.manager != files.manager:
+        other = ", ".join(strangers) or f"the manager {target.manager}"
+        run.fail(ERROR, f"release {release.number} is of other hosts: {other} is not in {run.inventory_file}")
+    return release, target
+
+
+def _release_of(snapshots: Mapping[str, Any], manager: str) -> Any:
+    engine = (snapshots.get(manager) or {}).get("docker") or {}
+    return engine.get("release")
+
+
+def _in_part(run: Run) -> bool:
+    """Whether the run is about a part of the fleet only."""
+    return run.fleet.partial or len(run.state.inventory.get_active_hosts()) < len(run.fleet.hosts)
+
+
+def _last(run: Run, snapshots: Mapping[str, Any], files: Target) -> Last:
+    found = _release_of(snapshots, files.manager)
+    return read_release(run, snapshots, files, LAST)[1] if found else None
+
+
+def _covered(wanted: Iterable[Desired], read: Iterable[Desired]) -> bool:
+    """Whether everything that is asked for by name has been asked for."""
+    keys = {item.key for item in read}
+    return all(item.key in keys for item in wanted if item.key.kind in _READ_BY_NAME)

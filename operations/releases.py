@@ -1,0 +1,94 @@
+"""Releases on the manager: written down, kept so many, and what only older ones needed goes with them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+from pyinfra.api.host import Host
+
+from cascade.planning.observed import Labels, needs_in, releases_in
+from cascade.planning.release import Release, config_name, encoded, needs, next_number
+from cascade.planning.resource import Key
+from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.steps import Record
+from cascade.planning.target import Target
+from operations.engine_client import EngineClient
+from operations.operator import operator
+from operations.run import Run
+
+GIT_S = 10
+
+
+def record(run: Run, host: Host, work: Record) -> None:
+    """Writes a release down, unless it says the same as the last one; lets the oldest go."""
+    client, target = run.client(host.name), work.target
+    configs = client.configs({"label": f"{LABEL_SYSTEM}={target.system}"})
+    kept = list(releases_in({"configs": [config["Spec"] for config in configs]}, target.system))
+    if kept and kept[-1].get(LABEL_DIGEST) == target.digest:
+        return
+    release = _release(run, next_number(kept), target)
+    labels = release.labels(target)
+    client.create_config(config_name(target.system, release.number), encoded(target, run.audit), labels)
+    _let_go(client, configs, [*kept, labels][-run.fleet.settings.releases_kept :], target, host.name)
+    host.log(f"release {release.number} recorded")
+
+
+def _release(run: Run, number: int, target: Target) -> Release:
+    revision, dirty = revision_of(Path(run.inventory_file).absolute().parent)
+    return Release(
+        number=number,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        operator=operator(),
+        revision=revision,
+        dirty=dirty,
+        purpose=run.purpose,
+        digest=target.digest,
+    )
+
+
+def revision_of(folder: Path) -> tuple[str, bool]:
+    """The git revision that a folder is at and whether its files differ from it; none outside of git."""
+    revision = _git(folder, "rev-parse", "HEAD").strip()
+    return revision, bool(revision and _git(folder, "status", "--porcelain").strip())
+
+
+def _git(folder: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *command],
+            capture_output=True,
+            timeout=GIT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
+def _let_go(
+    client: EngineClient, configs: Iterable[Any], kept: list[Labels], target: Target, manager: str
+) -> None:
+    """Removes releases beyond those kept, and configs that none of the kept ones needs."""
+    numbers = {labels[LABEL_RELEASE] for labels in kept}
+    needed = {*needs(target), *(key for labels in kept for key in needs_in(labels))}
+    for config in configs:
+        labels, name = config["Spec"]["Labels"], config["Spec"]["Name"]
+        is_release = LABEL_RELEASE in labels
+        superseded = LABEL_CONFIG in labels and Key(manager, "config", name) not in needed
+        if superseded or (is_release and labels[LABEL_RELEASE] not in numbers):
+            _remove_unused(client, config["ID"])
+
+
+def _remove_unused(client: EngineClient, config: str) -> None:
+    """What somebody's service still uses stays."""
+    try:
+        client.remove_config(config)
+    except docker.errors.APIError as error:
+        if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
+            raise
