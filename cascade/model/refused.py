@@ -20,7 +20,7 @@ class Refusal(NamedTuple):
 _LIMITS = "deploy.resources alone says what a service may use"
 _NO_FIELD = "a Swarm service has no such setting"
 _NETWORK = "networks are declared once for all groups, in group_data"
-_FILES = "nothing is delivered as a file of its own: a service gets environment variables and mounts"
+_SECRETS = "no secret is delivered: a service gets environment variables, configs and mounts"
 _PLAIN_FILE = "put the file on the host and bind-mount it read-only, or put it into the image"
 _NAMESPACE = "a Swarm service has namespaces of its own and shares none"
 _ONE_FILE = "each group file stands by itself"
@@ -30,8 +30,19 @@ _ADDRESS = "addresses are the Swarm's to give"
 REFUSED: dict[str, Refusal] = {
     "include": Refusal(_ONE_FILE, "write its services here, or make it a group of its own"),
     "models": Refusal("Cascade runs services, not model runners", "write a service that serves the model"),
-    "secrets": Refusal(_FILES, _PLAIN_FILE),
-    "configs": Refusal(_FILES, _PLAIN_FILE),
+    "secrets": Refusal(_SECRETS, _PLAIN_FILE),
+    # Configs
+    "configs.*.environment": Refusal(
+        "the deploying machine's environment is not passed on", "write content: or file:"
+    ),
+    "configs.*.external": Refusal(
+        "a config comes from the files, so that it is there for every release",
+        "write file: with its content beside this file",
+    ),
+    "configs.*.labels": Refusal("a config carries Cascade's labels only", "remove it"),
+    "configs.*.template_driver": Refusal(
+        "what a service reads is what the file says", "write the values themselves"
+    ),
     # Networks
     "networks.*.attachable": Refusal(
         _NETWORK, "remove it: an Overlay there is attachable unless it says otherwise"
@@ -66,7 +77,6 @@ REFUSED: dict[str, Refusal] = {
     ),
     "services.*.cgroup": Refusal(_NAMESPACE, "remove it"),
     "services.*.cgroup_parent": Refusal(_NO_FIELD, "write the limits under deploy.resources.limits"),
-    "services.*.configs": Refusal(_FILES, _PLAIN_FILE),
     "services.*.container_name": Refusal(
         "containers are named after group and service, so that there can be replicas and updates",
         "remove it; other services reach this one by its key, or by networks.NAME.aliases",
@@ -204,11 +214,7 @@ REFUSED: dict[str, Refusal] = {
         "an image is pinned by digest and never refreshed by itself", "remove it"
     ),
     "services.*.scale": Refusal("an older word for deploy.replicas", "write deploy.replicas"),
-    "services.*.secrets": Refusal(_FILES, _PLAIN_FILE),
-    "services.*.security_opt": Refusal(
-        "it is not set for single services",
-        'write cap_drop and read_only, and daemon_settings = {"no-new-privileges": True} in group_data',
-    ),
+    "services.*.secrets": Refusal(_SECRETS, _PLAIN_FILE),
     "services.*.storage_opt": Refusal(_NO_FIELD, "remove it"),
     "services.*.use_api_socket": Refusal(
         "it gives a container the whole host", "remove it, or bind-mount the socket knowingly"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from posixpath import normpath
 from typing import Annotated, Any, Literal
 
@@ -35,12 +36,14 @@ from cascade.model.compose import (
     Ulimit,
     Untemplated,
 )
+from cascade.model.configs import LONGEST_PREFIX, Config, ConfigName, ConfigSource, ConfigUse, configs_of
 from cascade.model.names import fits
 from cascade.model.networks import NetworkName, check_network
 from cascade.model.order import agent_order, waves
 from cascade.model.process import HostName, ImageName, StopSignal, UlimitName, User, WorkingDir
 from cascade.model.quantities import MemoryBytes, Seconds, Whole
-from cascade.model.strict import Problem, Strict, twice
+from cascade.model.security import SecurityOptions
+from cascade.model.strict import Problem, Strict, path_of, twice
 from cascade.model.wording import shown
 
 _check_volume = fits(r"[A-Za-z0-9][A-Za-z0-9_.-]+", "is no name of a volume", "data")
@@ -97,6 +100,7 @@ class Service(Strict):
     environment: Environment = {}
     networks: Attachments = {}
     volumes: tuple[Mount, ...] = ()
+    configs: tuple[ConfigUse, ...] = ()
     ports: tuple[Port, ...] = ()
     healthcheck: HealthCheck | None = None
     deploy: Deploy = Deploy()
@@ -110,6 +114,7 @@ class Service(Strict):
     tmpfs: Tmpfses = ()
     cap_add: tuple[Capability, ...] = ()
     cap_drop: tuple[Capability, ...] = ()
+    security_opt: SecurityOptions = ()
     devices: tuple[Device, ...] = ()
     shm_size: MemoryBytes | None = None
     ulimits: dict[UlimitName, Ulimit] = {}
@@ -173,6 +178,7 @@ class GroupFile(Strict):
     services: dict[str, Service]
     networks: dict[str, ExternalNetwork] = {}
     volumes: dict[str, NamedVolume | None] = {}
+    configs: dict[ConfigName, ConfigSource] = {}
     enabled: bool = Field(True, alias="x-enabled")
 
     _file: str = PrivateAttr("")
@@ -208,6 +214,11 @@ class GroupFile(Strict):
         """What group_data calls the networks that the file names."""
         return {key: network.name or key for key, network in self.networks.items()}
 
+    @cached_property
+    def swarm_configs(self) -> dict[str, Config]:
+        """The configs by the keys that the file gives them."""
+        return configs_of(self.name, self.configs)
+
     def problems(self) -> Iterator[Problem]:
         """What does not fit together inside the file."""
         if not self.services:
@@ -226,6 +237,7 @@ class GroupFile(Strict):
             )
         for path, part in self._parts():
             yield from self._undeclared(path, part)
+        yield from self._config_problems()
         names = [agent.name for service in self.services.values() for agent in service.agents]
         for same in _clashes(names or list(self.services)):
             yield self._problem("services", f"{', '.join(same)} would have the same name", "rename one")
@@ -284,6 +296,37 @@ class GroupFile(Strict):
                 yield self._problem(
                     f"{where}.volumes", f"more than one thing is mounted on {target}", "remove one"
                 )
+
+    def _config_problems(self) -> Iterator[Problem]:
+        for key, source in self.configs.items():
+            path, prefix = path_of(["configs", key]), self.swarm_configs[key].prefix
+            if source.file is None and source.content is None:
+                fix = "add file: with a path beside this file, or content:"
+                yield self._problem(f"{path}.file", "is missing", fix)
+            if source.file is not None and source.content is not None:
+                yield self._problem(f"{path}.content", "stands beside file", "give one of the two")
+            if len(prefix) > LONGEST_PREFIX:
+                reason = f"{prefix} is too long for a name in the Swarm, where a digest follows it"
+                fix = f"write name: with at most {LONGEST_PREFIX} characters, or a shorter key"
+                yield self._problem(f"{path}.name", reason, fix)
+        for name, service in self.services.items():
+            yield from self._use_problems(path_of(["services", name]), service)
+
+    def _use_problems(self, path: str, service: Service) -> Iterator[Problem]:
+        """What is not there, and what lies on or around something else that is mounted."""
+        for missing in sorted({use.source for use in service.configs} - self.configs.keys()):
+            fix = f"add {missing}: {{file: ./{missing}}} there"
+            yield self._problem(f"{path}.configs", f"{missing} is not declared under configs:", fix)
+        own = [normpath(use.path) for use in service.configs]
+        agents = (mount for agent in service.agents for mount in agent.volumes)
+        mounted = {*_targets((*service.volumes, *service.tmpfs)), *_targets(agents)}
+        for target in sorted({*twice(own), *mounted.intersection(own)}):
+            reason = f"more than one thing is mounted on {target}"
+            yield self._problem(f"{path}.configs", reason, "write another target")
+        for target in sorted(set(own)):
+            if below := sorted(other for other in {*own, *mounted} if other.startswith(f"{target}/")):
+                reason = f"{target} is a file, and {below[0]} is mounted below it"
+                yield self._problem(f"{path}.configs", reason, "write another target")
 
     def _said_twice(self, path: str, service: Service) -> Iterator[Problem]:
         """Two places for one thing, or two things that exclude each other."""
