@@ -24,14 +24,13 @@ Snapshots = dict[str, Any]
 class Look:
     """The hosts as they were read, the target, and the last release where a part of the fleet is aimed at.
 
-    `release` is the one that the target comes from. An `exact` target has no agents beside it.
+    `release` is the one that the target comes from.
     """
 
     target: Target
     snapshots: Snapshots
     last: Last = None
     release: Release | None = None
-    exact: bool = False
 
 
 def look(run: Run) -> Look:
@@ -46,7 +45,7 @@ def look(run: Run) -> Look:
     release, target = read_release(run, snapshots, files, aim)
     if not _covered(target.resources, files.resources):
         snapshots = run.snapshots((*files.resources, *target.resources))
-    return Look(target, snapshots, release=release, exact=options.rollback is not None)
+    return Look(target, snapshots, release=release)
 
 
 def read_release(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> tuple[Release, Target]:

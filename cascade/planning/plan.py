@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change, FieldChange, diff
-from cascade.planning.observed import Observed, Snapshot, observe
-from cascade.planning.release import Last, merged, next_number
+from cascade.planning.observed import Labels, Observed, Snapshot, in_config_folder, observe
+from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
 from cascade.planning.removal import REMOVABLE, agents_of, removal, removals, unwanted, waiting
 from cascade.planning.resource import Fields, Key, Kind, Unknown
-from cascade.planning.specs import LABEL_DIGEST
+from cascade.planning.specs import LABEL_DIGEST, LABEL_RELEASE
 from cascade.planning.steps import AgentStatus, Record, Step, record_step, steps_of
 from cascade.planning.target import Target
 from cascade.planning.waves import Wave
@@ -24,7 +24,8 @@ class Plan:
     """Every difference between a target and the hosts, and the steps that remove it.
 
     `unwanted` is what carries the system's labels and is no longer wanted: it goes only when a person says
-    so. `release` is what will be written down when all is done.
+    so. `spared` is what this run leaves as it is. `release` is what will be written down when all is done,
+    `latest` the labels of the last release.
     """
 
     target: Target
@@ -36,7 +37,14 @@ class Plan:
     agents: tuple[AgentStatus, ...] = field(default=())
     stopped: frozenset[str] = frozenset()
     unwanted: tuple[Change, ...] = ()
+    spared: tuple[Change, ...] = ()
     release: Record | None = None
+    latest: Labels | None = None
+
+    @property
+    def release_number(self) -> int:
+        """The release that the hosts will be at."""
+        return self.release.number if self.release else int((self.latest or {}).get(LABEL_RELEASE, 0))
 
     def differences(self) -> Iterator[str]:
         """What differs of things that are there, field by field; what is not there at all names itself."""
@@ -50,19 +58,23 @@ def make_plan(
     snapshots: Mapping[str, Snapshot],
     prune: Collection[Kind] = (),
     last: Last = None,
+    spare: Collection[Key] = (),
 ) -> Plan:
     """Compares a target with the hosts. Pure: the same input gives the same plan.
 
     Hosts of the target without a snapshot are left out, with everything that lies on them or waits for them.
     `prune` names the kinds of which goes what carries the system's labels and is not wanted; `last` is the
-    last release, which says what a run that is not about the whole fleet leaves as it is.
+    last release, which says what a run that is not about the whole fleet leaves as it is. What `spare` names
+    is left as it is too.
     """
     observed = observe(target, snapshots)
     present = _without(target, waiting(target, observed))
     wanted = _as_scaled(present, observed)
-    changes = _changes(wanted, observed)
+    found = _changes(wanted, observed)
+    changes = {key: change for key, change in found.items() if key not in spare}
     not_wanted = sorted(unwanted(target, observed))
-    removed = _removed(target, observed, [key for key in not_wanted if key.kind in prune])
+    gone = [key for key in not_wanted if key.kind in prune or in_config_folder(key)]
+    removed = _removed(target, observed, gone)
     agents = {
         status.member.name: status for wave in wanted.waves for status in _statuses(wave, wanted, observed)
     }
@@ -75,12 +87,14 @@ def make_plan(
         steps=steps,
         changes=(*removed, *changes.values()),
         unknown=tuple(observed.unknown),
-        refused=tuple(_refused(changes.values())),
-        notes=tuple(_notes(target, observed)),
+        refused=tuple(_refused(changes.values(), observed)),
+        notes=tuple(_notes(target, observed, bool(changes))),
         agents=tuple(agents.values()),
         stopped=frozenset(observed.stopped),
-        unwanted=tuple(removal(observed, key) for key in not_wanted if key.kind not in prune),
+        unwanted=tuple(removal(observed, key) for key in not_wanted if key not in gone),
+        spared=tuple(change for key, change in found.items() if key in spare),
         release=record,
+        latest=observed.releases[-1] if observed.releases else None,
     )
 
 
@@ -169,15 +183,24 @@ def _record(target: Target, observed: Observed, last: Last) -> Record | None:
     return Record(next_number(observed.releases), whole)
 
 
-def _refused(changes: Iterable[Change]) -> Iterator[str]:
+def _refused(changes: Iterable[Change], observed: Observed) -> Iterator[str]:
     """What Cascade does not do by itself, with what a person can do."""
     for change in changes:
         kind, name = change.key.kind, change.key.name
         where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
         if kind == "swarm" and change.action == "update":
             yield f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
-        elif change.action == "replace" and kind in ("network", "volume", "config"):
+        elif change.action == "replace" and kind in ("network", "volume"):
             yield f"{where}; it cannot be changed in place: `docker {kind} rm {name}` there and run again"
+        elif change.action == "replace" and (users := sorted(_readers(change.key, observed))):
+            steps = [f"`docker service update --config-rm {name} {user}`" for user in users]
+            steps.append(f"`docker config rm {name}`")
+            yield f"{where}; somebody put another one in its place: {', '.join(steps)} there and run again"
+        elif kind == "config" and change.action != "update" and "data" not in change.desired:
+            yield (
+                f"{change.key.host}: config {name} is not there, and no file says what it holds: choose a"
+                " release whose configs are there, or deploy the files"
+            )
         elif kind == "image" and name.startswith("sha256:") and not change.desired.get("archive"):
             yield (
                 f"{change.key.host}: image {name} is not there, and no file says where it comes from: map"
@@ -185,11 +208,30 @@ def _refused(changes: Iterable[Change]) -> Iterator[str]:
             )
 
 
-def _notes(target: Target, observed: Observed) -> Iterator[str]:
+def _readers(config: Key, observed: Observed) -> Iterator[str]:
+    """The services that have this config as it is now."""
+    for key, fields in observed.resources.items():
+        container = fields.get("TaskTemplate", {}).get("ContainerSpec") or {}
+        if config.name in [item["ConfigName"] for item in container.get("Configs") or ()]:
+            yield key.name
+
+
+def _notes(target: Target, observed: Observed, changing: bool) -> Iterator[str]:
+    yield from _newer_files(target, observed, changing)
     for host in sorted(observed.stopped):
         yield f"{host}: its engine does not run; what is in it cannot be read before it is started"
     yield from _waiting_notes(target, observed)
     yield from target.notes
+
+
+def _newer_files(target: Target, observed: Observed, changing: bool) -> Iterator[str]:
+    """Somebody went back from what the files say."""
+    latest = observed.releases[-1] if observed.releases else {}
+    if changing and not target.exact and latest.get(LABEL_PURPOSE, "").startswith(ROLLBACK):
+        yield (
+            f"release {latest[LABEL_RELEASE]} is a {latest[LABEL_PURPOSE]}, made by"
+            f" {latest.get(LABEL_OPERATOR, 'nobody known')}: this applies the newer files again"
+        )
 
 
 def _waiting_notes(target: Target, observed: Observed) -> Iterator[str]:

@@ -25,6 +25,7 @@ LABEL_OPERATOR = "cascade.operator"
 LABEL_REVISION = "cascade.revision"
 LABEL_DIRTY = "cascade.dirty"
 LABEL_PURPOSE = "cascade.purpose"
+ROLLBACK = "rollback"
 NEEDED: frozenset[Kind] = frozenset(("network", "volume", "config", "image"))
 
 Last = Target | None
@@ -69,7 +70,7 @@ class Release:
 def purpose_of(options: Options, aim: Release | None) -> str:
     """What a run is for, as its release says it."""
     if options.rollback and aim:
-        return f"rollback to {aim.number}"
+        return f"{ROLLBACK} to {aim.number}"
     return "repair" if options.repair else "deploy"
 
 
@@ -153,6 +154,7 @@ def target_in(document: Document, origin: str, files: Target) -> Target:
         waves=waves,
         order=(*waves, *(wave for wave in files.order if wave.group not in {own.group for own in waves})),
         known=frozenset({item.key for item in resources} | named),
+        exact=True,
     )
 
 

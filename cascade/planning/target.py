@@ -13,7 +13,8 @@ from cascade.planning.resource import Fields, Key, Resources
 from cascade.planning.specs import digest
 from cascade.planning.waves import Member, Wave, rollout_order
 
-_LOCAL = ("archive",)
+# What only the deploying machine has: where an image's archive is, and what configs hold.
+_LOCAL = ("archive", "data")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Target:
 
     `origin` says where it is written. `order` has the waves of every group that is known, whether it is to
     run or not, and `known` every resource; `stopped_groups` are those that are not to run any more.
+    An `exact` target is of one moment: a release.
     """
 
     origin: str
@@ -34,6 +36,7 @@ class Target:
     known: frozenset[Key]
     stopped_groups: tuple[str, ...] = ()
     partial: bool = False
+    exact: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -58,7 +61,7 @@ class Target:
 
 
 def recorded(fields: Fields) -> dict[str, Any]:
-    """A resource's fields without what means something on the deploying machine only."""
+    """A resource's fields without what only the deploying machine has."""
     return {name: value for name, value in fields.items() if name not in _LOCAL}
 
 

@@ -110,6 +110,7 @@ def _lose(watch: _Watch, member: Member, pending: Mapping[str, Standing]) -> Non
     if not member.optional:
         raise WorkFailed(_diagnosis(watch.run, member, standing, watch.gate), GATE_FAILED)
     watch.abandoned.add(member.name)
+    watch.run.warned = True
     _clear_live_line()
     watch.host.log(f"{member.name} is optional and not healthy: {standing.state}", logger.warning)
 

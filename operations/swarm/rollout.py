@@ -1,0 +1,107 @@
+"""The rollout of a group, which happens as a whole: when it fails, the group gets back what it had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import docker.errors
+from pyinfra.api.host import Host
+
+from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
+from cascade.planning.diff import Change
+from cascade.planning.specs import LABEL_RELEASE
+from cascade.planning.steps import SCHEDULING_S, SETTLE_S, Gate
+from cascade.planning.waves import Wave
+from operations.failed import WorkFailed
+from operations.run import Run
+from operations.swarm.gate import hold
+from operations.swarm.removal import remove
+from operations.swarm.workloads import apply_container, apply_service
+
+Apply = Callable[[Run, Host, Change], None]
+
+
+def roll_out_service(run: Run, host: Host, change: Change) -> None:
+    """Creates or updates a service; raises WorkFailed, ROLLED_BACK where its group had to go back."""
+    _roll_out(run, host, change, apply_service)
+
+
+def roll_out_container(run: Run, host: Host, change: Change) -> None:
+    """Creates, starts or replaces a host container; raises WorkFailed as for a service."""
+    _roll_out(run, host, change, apply_container)
+
+
+def pass_gate(run: Run, host: Host, gate: Gate) -> None:
+    """Waits for a wave; raises WorkFailed, ROLLED_BACK where its group had to go back."""
+    try:
+        hold(run, host, gate)
+    except WorkFailed as failure:
+        raise _gone_back(run, gate.wave.group, failure) from failure
+
+
+def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
+    run.rolled_out.append(change)
+    try:
+        apply(run, host, _numbered(run, change))
+    except (WorkFailed, docker.errors.APIError) as failure:
+        group = next(member.group for member in run.plan().target.members if member.key == change.key)
+        raise _gone_back(run, group, failure) from failure
+
+
+def _numbered(run: Run, change: Change) -> Change:
+    """With the label of the release in which the agent was last changed."""
+    labels = {**change.desired["Labels"], LABEL_RELEASE: str(run.plan().release_number)}
+    return replace(change, desired={**change.desired, "Labels": labels})
+
+
+def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
+    """What is to be raised after a group was returned to the specs that it had, if it had any."""
+    plan = run.plan()
+    waves = [wave for wave in plan.target.waves if wave.group == group]
+    keys = {member.key for wave in waves for member in wave.members}
+    new = {change.key for change in plan.changes if change.action == "create"}
+    done = [change for change in run.rolled_out if change.key in keys]
+    if keys <= new or not done:
+        return failure
+    try:
+        _return(run, waves, done)
+    except (WorkFailed, docker.errors.APIError) as second:
+        return WorkFailed(f"{failure}\n  going back failed too: {second}", GATE_FAILED)
+    removed = [change.key.name for change in done if change.observed is None]
+    gone = f"; removed again: {', '.join(removed)}" if removed else ""
+    back = len(done) - len(removed)
+    return WorkFailed(
+        f"{failure}\n  {group} went back: {back} agents are healthy with the specs they had{gone}",
+        ROLLED_BACK,
+    )
+
+
+def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> None:
+    """Undoes the changes, the last first, and proves by the gates that the group is as it was."""
+    before: dict[Any, Any] = {}
+    for change in reversed(list(done)):
+        _undo(run, change)
+        if change.observed is not None:
+            before[change.key] = change.observed
+    for wave in waves:
+        if members := tuple(member for member in wave.members if member.key in before):
+            replicas = {member.name: _replicas(before[member.key]) for member in members}
+            deadline_s = max(member.update_s for member in members) + SCHEDULING_S
+            gate = Gate(replace(wave, members=members), replicas, SETTLE_S, deadline_s)
+            hold(run, run.state.inventory.get_host(run.fleet.manager.name), gate)
+
+
+def _undo(run: Run, change: Change) -> None:
+    host = run.state.inventory.get_host(change.key.host)
+    if change.observed is None:
+        remove(run, host, (replace(change, action="remove"),))
+    elif change.key.kind == "service":
+        apply_service(run, host, replace(change, action="update", desired=change.observed))
+    else:
+        apply_container(run, host, replace(change, action="replace", desired=change.observed))
+
+
+def _replicas(observed: Any) -> int:
+    return int(observed.get("Mode", {}).get("Replicated", {}).get("Replicas", 1))
