@@ -23,12 +23,19 @@ from cascade.model.networks import SwarmPool as SwarmPool
 from cascade.model.options import Options
 from cascade.model.service import GroupFile, Service
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of, twice
+from cascade.model.wording import shown
 from cascade.model.workload import Workload, workloads_of, workloads_of_service
 
 _SERVICE_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
 _BESIDE = {"codename": ("distribution",)}
 _SWARMS_OWN = ((2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp"))
 _check_system = fits(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "is no part of a DNS name", "cascade")
+
+
+def _check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
+    if argv and (not argv[0] or any("\0" in word for word in argv)):
+        raise ValueError(f'{shown(argv[0])} is no command: write one like ("hooks/notify", "--drift")')
+    return argv
 
 
 class FleetSettings(Strict):
@@ -41,6 +48,7 @@ class FleetSettings(Strict):
     images: dict[str, ImageSource]
     health_timing: HealthTiming = HealthTiming()
     releases_kept: Annotated[int, Field(ge=2, le=1000)] = 10
+    on_drift: Annotated[tuple[str, ...], AfterValidator(_check_command)] = ()
 
 
 @dataclass(frozen=True)

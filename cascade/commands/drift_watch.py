@@ -1,0 +1,150 @@
+"""`cascade drift --install`, `--uninstall` and `--publish`: the check that a timer makes."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import shlex
+import shutil
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cascade.commands.failures import Failed, Mistake
+from cascade.watch.install import Installed, NotInstalled, Systemd, install, lingers, runs_here, uninstall
+from cascade.watch.metrics import Check
+from cascade.watch.publish import publish
+from cascade.watch.units import Scope, Watch, faults, metrics_file, seconds_of, watch_name
+from operations.session import load
+
+
+class Every(click.ParamType[str]):
+    """A time between checks, like 15m."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The time as it was written; what is none is wrong usage."""
+        try:
+            seconds_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def default_scope() -> Scope:
+    """Root's checks are the machine's; everybody else's are their own."""
+    return "system" if os.geteuid() == 0 else "user"
+
+
+def install_watch(inventory: Path, every: str, scope: Scope, metrics: Path | None) -> None:
+    """Has systemd check an inventory for drift, and says how to look at it."""
+    _refuse_without_systemd(inventory, every)
+    user = _user(scope)
+    # A service finds the home of its user, whoever installs it.
+    os.environ["HOME"] = pwd.getpwnam(user).pw_dir
+    settings = load(inventory).fleet.settings
+    watch = Watch(
+        system=settings.system,
+        inventory=inventory.absolute(),
+        folder=Path.cwd(),
+        program=Path(sysconfig.get_path("scripts"), "cascade"),
+        every=every,
+        scope=scope,
+        user=user,
+        metrics=metrics.absolute() if metrics else None,
+    )
+    if wrong := [*faults(watch), *_missing(watch, settings.on_drift)]:
+        raise Mistake("\n".join(wrong))
+    try:
+        done = install(watch)
+    except NotInstalled as failed:
+        raise Failed(str(failed)) from failed
+    except OSError as error:
+        raise Failed(f"{error.filename}: cannot be written: {error.strerror}") from error
+    _tell(inventory, watch, done)
+    if not done.checked:
+        raise Failed(f"the first check failed: {_journal(scope, watch.name)} says why; the timer goes on")
+
+
+def uninstall_watch(inventory: Path, scope: Scope) -> None:
+    """Takes a watch away, with its results and metrics."""
+    _refuse_unless_root(scope)
+    name = watch_name(inventory.absolute())
+    try:
+        found = uninstall(scope, name)
+    except NotInstalled as failed:
+        raise Failed(str(failed)) from failed
+    except OSError as error:
+        raise Failed(f"{error.filename}: cannot be removed: {error.strerror}") from error
+    click.echo(f"{inventory}: {name} is removed" if found else f"{inventory}: nothing was to do")
+
+
+def publish_check(
+    inventory: Path,
+    folder: Path,
+    metrics: Path | None,
+    document: Mapping[str, Any],
+    seconds: float,
+    on_drift: Sequence[str] | None,
+) -> None:
+    """Tells everybody what a check found."""
+    # A check that could not read the files does not know their system; its unit does.
+    system = os.environ.get("CASCADE_SYSTEM", "")
+    check = Check(system, str(inventory.absolute()), document, seconds)
+    file = metrics_file(metrics, watch_name(inventory.absolute())) if metrics else None
+    try:
+        publish(check, folder, file, on_drift)
+    except OSError as error:
+        raise Failed(f"{error.filename}: cannot be written: {error.strerror}") from error
+
+
+def _refuse_unless_root(scope: Scope) -> None:
+    if scope == "system" and os.geteuid() != 0:
+        raise click.UsageError("--system needs root: run it with sudo, or give --user")
+
+
+def _refuse_without_systemd(inventory: Path, every: str) -> None:
+    if not runs_here():
+        line = f"cd {shlex.quote(str(Path.cwd()))} && cascade drift {shlex.quote(str(inventory))}"
+        raise Failed(f"systemd does not run this machine: have something else run, every {every}: {line}")
+
+
+def _user(scope: Scope) -> str:
+    """Whose files and keys the check uses: those of the person behind sudo."""
+    _refuse_unless_root(scope)
+    return (os.environ.get("SUDO_USER") if scope == "system" else None) or getpass.getuser()
+
+
+def _missing(watch: Watch, on_drift: Sequence[str]) -> list[str]:
+    """What has to be there before the first check."""
+    missing = []
+    if not watch.program.is_file():
+        missing.append(f"{watch.program}: there is no such program: run script/setup")
+    if watch.metrics and not watch.metrics.is_dir():
+        missing.append(f"--metrics: {watch.metrics} is no folder: make it, with {watch.user} as its owner")
+    if on_drift and not shutil.which(on_drift[0]):
+        missing.append(f"on_drift: there is no command {on_drift[0]}: write one that is there, or a path")
+    return missing
+
+
+def _journal(scope: Scope, name: str) -> str:
+    return f"journalctl {'-u' if scope == 'system' else '--user-unit'} {name}.service"
+
+
+def _tell(inventory: Path, watch: Watch, done: Installed) -> None:
+    for change in done.changes:
+        click.echo(f"{watch.name}: {change}")
+    systemctl = " ".join(Systemd(watch.scope).command)
+    click.echo(f"{inventory}: {'' if done.changes else 'nothing was to do: '}checked every {watch.every}")
+    click.echo(f"  when        {systemctl} list-timers {watch.name}.timer")
+    click.echo(f"  journal     {_journal(watch.scope, watch.name)}")
+    click.echo(f"  result      {done.results}")
+    if watch.metrics:
+        click.echo(f"  metrics     {metrics_file(watch.metrics, watch.name)}")
+    if watch.scope == "user" and not lingers(watch.user):
+        click.echo(f"It runs only while {watch.user} is logged in, until `loginctl enable-linger` is given.")
