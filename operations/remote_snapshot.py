@@ -19,6 +19,7 @@ QUERY = globals().get("QUERY", {})
 SOCKET = "/run/docker.sock"
 PID_FILE = "/run/docker.pid"
 SWARM_STATE = "/var/lib/docker/swarm/docker-state.json"
+CONFIG_FOLDER = "/var/lib/cascade/configs"
 DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 TIMEOUT_S = 10
 SHOWN_BYTES = 65536
@@ -33,7 +34,7 @@ class Gone(ValueError):
 def snapshot(query: Any) -> Any:
     return {
         "packages": read_packages(query["packages"]),
-        "files": {path: guarded(read_file, path) for path in query["files"]},
+        "files": {path: guarded(read_file, path) for path in (*query["files"], *config_files())},
         "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
         "units": guarded(read_units, query["units"]),
         "docker": guarded(read_docker, query),
@@ -67,14 +68,26 @@ def read_file(path: str) -> Any:
             status = os.fstat(file.fileno())
     except FileNotFoundError:
         return None
-    return {
+    told = {
         "sha256": hashlib.sha256(content).hexdigest(),
-        "content": content.decode() if path in QUERY["contents"] else shown(content),
         "mode": "%o" % stat.S_IMODE(status.st_mode),
-        "owner": name_of("/etc/passwd", status.st_uid),
-        "group": name_of("/etc/group", status.st_gid),
         "changed": status.st_mtime,
     }
+    if os.path.dirname(path) == CONFIG_FOLDER:
+        return {**told, "content": None, "owner": str(status.st_uid), "group": str(status.st_gid)}
+    return {
+        **told,
+        "content": content.decode() if path in QUERY["contents"] else shown(content),
+        "owner": name_of("/etc/passwd", status.st_uid),
+        "group": name_of("/etc/group", status.st_gid),
+    }
+
+
+def config_files() -> list[str]:
+    """What lies where host containers find their configs; owners there are numbers of the containers'."""
+    found = os.listdir(CONFIG_FOLDER) if os.path.isdir(CONFIG_FOLDER) else []
+    paths = [CONFIG_FOLDER + "/" + name for name in sorted(found)]
+    return [path for path in paths if os.path.isfile(path)]
 
 
 def shown(content: bytes) -> str | None:
@@ -217,6 +230,7 @@ def read_configs(query: Any) -> Any:
     return {
         "configs": [
             {
+                "ID": config["ID"],
                 "Name": config["Spec"]["Name"],
                 "Labels": config["Spec"]["Labels"],
                 "sha256": hashlib.sha256(base64.b64decode(config["Spec"]["Data"])).hexdigest(),

@@ -7,12 +7,15 @@ fills in at will, are left out, save in maps whose keys are their owner's.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from cascade.planning.resource import Fields, Kind
 
+_OPTION_NAME = re.compile("[=:]")
 _BY_KEY: dict[str, Callable[[Any], Any]] = {
     "Env": lambda item: item.partition("=")[0],
     "Mounts": lambda item: item["Target"],
@@ -20,6 +23,8 @@ _BY_KEY: dict[str, Callable[[Any], Any]] = {
     "Ports": lambda item: f"{item['PublishedPort']}/{item['Protocol']}",
     "Ulimits": lambda item: item["Name"],
     "Devices": lambda item: item["PathInContainer"],
+    "Configs": lambda item: (item.get("File") or {}).get("Name", ""),
+    "SecurityOpt": lambda item: _OPTION_NAME.split(item, maxsplit=1)[0],
 }
 _SETS = {
     "CapabilityAdd",
@@ -34,22 +39,27 @@ _SETS = {
     "ExtraHosts",
 }
 _MAPS = {"Labels", "Sysctls", "Options", "Config", "ExposedPorts"}
-_NOT_STATE = {"ForceUpdate", "cascade.release"}
+_LONGEST_WORD = 20
+# What a file holds, and the config that has it; its digest says it all.
+_CONTENT = ("content", "data", "config")
+_NOT_STATE = {"ForceUpdate", "ConfigID", "cascade.release"}
 
 
 def comparable(kind: Kind, fields: Fields) -> Fields:
     """A resource's fields as the diff compares them."""
     if kind == "file":
         return _file(fields)
+    if kind == "config":
+        return {name: fields[name] for name in ("labels", "sha256")}
     if kind in ("service", "container"):
         return dict(_pruned(fields))
     return fields
 
 
 def _file(fields: Fields) -> Fields:
+    others = {name: value for name, value in fields.items() if name not in _CONTENT}
     if "content" not in fields:
-        return fields
-    others = {name: value for name, value in fields.items() if name != "content"}
+        return others
     return {**others, "sha256": hashlib.sha256(fields["content"].encode()).hexdigest()}
 
 
@@ -61,6 +71,8 @@ def _pruned(value: Any, name: str = "") -> Any:
         return {key: item for key, item in pairs if item}
     if isinstance(value, (list, tuple)):
         return _list(name, value)
+    if name == "Profile" and value:
+        return _short(base64.b64decode(value).decode(errors="replace"))
     return value
 
 
@@ -72,4 +84,13 @@ def _list(name: str, items: Iterable[Any]) -> Any:
 
 
 def _named_item(name: str, item: Any) -> Any:
+    if name == "SecurityOpt":
+        return _short("".join(_OPTION_NAME.split(item, maxsplit=1)[1:]) or "true")
     return item.partition("=")[2] if name == "Env" else _pruned(item)
+
+
+def _short(profile: str) -> str:
+    """A seccomp profile is too long to be shown, so it goes by a digest; a word stays as it is."""
+    if len(profile) <= _LONGEST_WORD:
+        return profile
+    return f"profile {hashlib.sha256(profile.encode()).hexdigest()[:12]}"

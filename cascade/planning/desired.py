@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet, Overlay
 from cascade.model.host import Host
 from cascade.model.image import ImageSource, RegistryImage
 from cascade.model.workload import Workload
 from cascade.planning.resource import Fields, Key
-from cascade.planning.specs import container_body, digest, service_spec
+from cascade.planning.specs import (
+    LABEL_CONFIG,
+    LABEL_GROUP,
+    LABEL_SYSTEM,
+    config_path,
+    container_body,
+    digest,
+    service_spec,
+)
 from cascade.planning.waves import Wave
 
 Stage = Literal[
@@ -61,6 +71,7 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
         *(Desired("volumes", key, {"driver": "local"}) for key in _volumes(fleet, fleet.workloads)),
+        *_configs(fleet, _all(fleet.workloads)),
         *_images(fleet),
         *(_workload(fleet, workloads[member.name]) for wave in order for member in wave.members),
     )
@@ -70,11 +81,16 @@ def things_of(fleet: Fleet, order: tuple[Wave, ...]) -> Iterator[Key]:
     """The objects of engines that the files name, whether their group is to run or not."""
     yield from (Key(fleet.manager.name, "network", overlay.name) for overlay in fleet.settings.networks)
     yield from _volumes(fleet, fleet.all_workloads)
+    yield from (item.key for item in _configs(fleet, _all(fleet.all_workloads)))
     yield from (member.key for wave in order for member in wave.members)
 
 
 def _by_name(fleet: Fleet) -> dict[str, Workload]:
-    return {workload.name: workload for workloads in fleet.all_workloads.values() for workload in workloads}
+    return {workload.name: workload for workload in _all(fleet.all_workloads)}
+
+
+def _all(groups: Mapping[str, tuple[Workload, ...]]) -> list[Workload]:
+    return [workload for workloads in groups.values() for workload in workloads]
 
 
 def _system(host: Host) -> Iterator[Desired]:
@@ -160,6 +176,42 @@ def _volumes(fleet: Fleet, groups: Mapping[str, tuple[Workload, ...]]) -> list[K
             for host in fleet.eligible(workload)
         }
     )
+
+
+def _configs(fleet: Fleet, workloads: Iterable[Workload]) -> list[Desired]:
+    """Those that somebody reads: in the Swarm, from where a rollback has them, then as files of hosts."""
+    in_swarm, on_hosts = {}, {}
+    for workload in workloads:
+        for config, use in workload.config_files:
+            item = _config(fleet, workload.group, config)
+            in_swarm[item.key] = item
+            for host in fleet.eligible(workload) if workload.kind == "container" else ():
+                item = _config_file(host, config, use)
+                on_hosts[item.key] = item
+    return [found[key] for found in (in_swarm, on_hosts) for key in sorted(found)]
+
+
+def _config(fleet: Fleet, group: str, config: Config) -> Desired:
+    labels = {LABEL_SYSTEM: fleet.settings.system, LABEL_GROUP: group, LABEL_CONFIG: config.key}
+    fields = {"labels": labels, "sha256": config.digest, "data": _base64(config)}
+    return Desired("configs", Key(fleet.manager.name, "config", config.name), fields)
+
+
+def _config_file(host: Host, config: Config, use: ConfigUse) -> Desired:
+    """Owners by number: they are those of the container, and mean nothing on the host."""
+    fields = {
+        "config": config.name,
+        "sha256": config.digest,
+        "data": _base64(config),
+        "mode": f"{use.mode:o}",
+        "owner": use.uid,
+        "group": use.gid,
+    }
+    return Desired("configs", Key(host.name, "file", config_path(config, use)), fields)
+
+
+def _base64(config: Config) -> str:
+    return base64.b64encode(config.data).decode()
 
 
 def _images(fleet: Fleet) -> Iterator[Desired]:

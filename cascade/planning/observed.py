@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
-from cascade.planning.specs import LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.specs import CONFIG_FOLDER, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target
 
 MINIMUM_API = (1, 44)
@@ -79,6 +79,7 @@ class Observed:
     resources: Resources = field(default_factory=dict)
     unknown: list[Unknown] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
     faulty: set[str] = field(default_factory=set)
     not_read: set[Key] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
@@ -89,6 +90,11 @@ class Observed:
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     owned: dict[Key, Labels] = field(default_factory=dict)
     releases: tuple[Labels, ...] = ()
+
+    @property
+    def left_out(self) -> set[str]:
+        """The hosts that nobody asked."""
+        return self.unread - self.lost
 
     @property
     def needed(self) -> set[Key]:
@@ -109,9 +115,13 @@ class Observed:
         return not asked.isdisjoint(self.stopped | self.unread | self.faulty)
 
 
-def observe(target: Target, snapshots: Mapping[str, Snapshot]) -> Observed:
+def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[Unknown] = ()) -> Observed:
     """The fleet as its hosts' snapshots show it. The target says which parts of shared objects are ours."""
-    observed = Observed(unread=set(target.hosts) - set(snapshots))
+    observed = Observed(
+        unread=set(target.hosts) - set(snapshots),
+        lost={unknown.host for unknown in lost},
+        unknown=[*lost],
+    )
     observed.network_ids = _network_ids(snapshots.get(target.manager))
     wanted = target.wanted
     for name, snapshot in snapshots.items():
@@ -127,8 +137,15 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot]) -> Observed:
     observed.owned = {
         key: labels for key, labels in labelled.items() if labels.get(LABEL_SYSTEM) == target.system
     }
+    for key in filter(in_config_folder, observed.resources):
+        observed.owned[key] = {LABEL_SYSTEM: target.system}
     observed.releases = tuple(releases_in(cluster, target.system))
     return observed
+
+
+def in_config_folder(key: Key) -> bool:
+    """Whether it is a file for host containers; whatever lies there is Cascade's."""
+    return key.kind == "file" and key.name.startswith(f"{CONFIG_FOLDER}/")
 
 
 def releases_in(engine: Mapping[str, Any], system: str) -> Iterator[Labels]:
@@ -357,10 +374,18 @@ def _observe_swarm(
     for network in cluster.get("networks", ()):
         key = Key(manager, "network", network["Name"])
         observed.resources[key] = _network(network, wanted.get(key, {}))
+    configs = [config for config in cluster.get("configs", ()) if LABEL_RELEASE not in config["Labels"]]
+    for config in configs:
+        key = Key(manager, "config", config["Name"])
+        ours = wanted.get(key, {}).get("labels", config["Labels"])
+        labels = {name: text for name, text in config["Labels"].items() if name in ours}
+        observed.resources[key] = {"labels": labels, "sha256": config["sha256"]}
     network_names = {network["Id"]: network["Name"] for network in cluster.get("networks", ())}
+    config_names = {config["ID"]: config["Name"] for config in configs}
     for service in cluster.get("services", ()):
         key = Key(manager, "service", service["Spec"]["Name"])
-        observed.resources[key] = _with_network_names(service["Spec"], network_names)
+        spec = _with_network_names(service["Spec"], network_names)
+        observed.resources[key] = _with_config_names(spec, config_names)
         tasks = list(_healthy(service["ID"], cluster["tasks"], nodes))
         paused = service.get("UpdateStatus", {}).get("State") == "paused"
         if paused and len(tasks) < service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0):
@@ -434,6 +459,19 @@ def _with_network_names(spec: Fields, names: Mapping[str, str]) -> Fields:
         for network in template.get("Networks") or []
     ]
     return {**spec, "TaskTemplate": {**template, "Networks": networks}}
+
+
+def _with_config_names(spec: Fields, names: Mapping[str, str]) -> Fields:
+    """A config is what its ID says; the name that a service gives it is only a note."""
+    template = spec["TaskTemplate"]
+    container = template.get("ContainerSpec") or {}
+    if not container.get("Configs"):
+        return spec
+    configs = [
+        {**config, "ConfigName": names.get(config["ConfigID"], f"{config['ConfigName']} (not Cascade's)")}
+        for config in container["Configs"]
+    ]
+    return {**spec, "TaskTemplate": {**template, "ContainerSpec": {**container, "Configs": configs}}}
 
 
 def _healthy(

@@ -5,16 +5,19 @@ Source: Docker Engine API 1.44, `POST /services/create` and `POST /containers/cr
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any
 
 from cascade.model.compose import HealthCheck, Mount, Placement, Port, RestartPolicy, Tmpfs, TmpfsOptions
+from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
+from cascade.model.security import SecurityOption
 from cascade.model.service import Service
 from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
 
@@ -25,6 +28,8 @@ LABEL_DIGEST = "cascade.digest"
 LABEL_RELEASE = "cascade.release"
 LABEL_NEEDS = "cascade.needs"
 LABEL_CONFIG = "cascade.config"
+# Where host containers find their configs; each file has the name that its config has in the Swarm.
+CONFIG_FOLDER = "/var/lib/cascade/configs"
 REALTIME_PRIORITY = 95
 # A replica may fail once in a good rollout; when more than half do, the engine pauses it.
 TOLERATED_FAILURES = 0.5
@@ -143,9 +148,40 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
                 "TTY": service.tty,
                 "OpenStdin": service.stdin_open,
                 "DNSConfig": _dns(service, "Nameservers", "Search", "Options"),
+                "Configs": [_config(*found) for found in workload.config_files],
+                "Privileges": _privileges(service.security_opt),
             }
         ),
     }
+
+
+def _config(config: Config, use: ConfigUse) -> Spec:
+    """By the name alone: the ID is looked up when the service is posted."""
+    file = {"Name": use.path, "UID": use.uid, "GID": use.gid, "Mode": use.mode}
+    return {"File": file, "ConfigName": config.name}
+
+
+def config_path(config: Config, use: ConfigUse) -> str:
+    """Where a config lies on the host of a host container; one file for each owner and mode."""
+    usual = (use.uid, use.gid, use.mode) == ("0", "0", 0o444)
+    return f"{CONFIG_FOLDER}/{config.name}" + ("" if usual else f".{use.mode:o}.{use.uid}.{use.gid}")
+
+
+def _config_mount(config: Config, use: ConfigUse) -> Spec:
+    source = config_path(config, use)
+    return {"Type": "bind", "Source": source, "Target": use.path, "ReadOnly": True}
+
+
+def _privileges(options: Iterable[SecurityOption]) -> Spec:
+    said = {option.name: option.value for option in options}
+    seccomp = _seccomp(said["seccomp"]) if "seccomp" in said else {}
+    return _said({"NoNewPrivileges": "no-new-privileges" in said, "Seccomp": seccomp})
+
+
+def _seccomp(profile: str) -> Spec:
+    if profile == "unconfined":
+        return {"Mode": profile}
+    return {"Mode": "custom", "Profile": base64.b64encode(profile.encode()).decode()}
 
 
 def _dns(service: Service, servers: str, search: str, options: str) -> Spec:
@@ -284,7 +320,10 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
         "HostConfig": {
             "NetworkMode": next(iter(workload.networks(fleet.settings.system))),
             "IpcMode": "private",
-            "Mounts": in_swarm["Mounts"],
+            "Mounts": [
+                *in_swarm["Mounts"],
+                *(_config_mount(*found) for found in workload.config_files),
+            ],
             "Devices": [
                 {
                     "PathOnHost": device.source,
@@ -306,7 +345,13 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "MemoryReservation": _scaled(share.memory_reservation, host.reservation_scale, LEAST_MEMORY) or 0,
             "RestartPolicy": _container_restart(service.restart_policy),
             "PortBindings": _bindings(workload.ports),
-            **_said({"PidsLimit": service.pids, "GroupAdd": list(service.group_add)}),
+            **_said(
+                {
+                    "PidsLimit": service.pids,
+                    "GroupAdd": list(service.group_add),
+                    "SecurityOpt": [f"{option.name}={option.value}" for option in service.security_opt],
+                }
+            ),
             **_dns(service, "Dns", "DnsSearch", "DnsOptions"),
             **({"ShmSize": service.shm_size} if service.shm_size else {}),
             **_container_logging(workload),

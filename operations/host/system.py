@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO, StringIO
 
 from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
+from pyinfra.context import ctx_state
 from pyinfra.operations import apt, files, server
 
 from cascade.planning.diff import Change
+from cascade.planning.resource import Fields
+from operations.run import Run
 
 Commands = Iterator[PyinfraCommand]
+_FRESH = ".cascade-new"
 
 
 def install(changes: tuple[Change, ...]) -> Commands:
@@ -24,18 +29,41 @@ def install(changes: tuple[Change, ...]) -> Commands:
 
 
 def write_file(changes: tuple[Change, ...]) -> Commands:
-    """Each file beside its place first, then moved there: nobody ever sees half of it."""
+    """Files as they are wanted, and without those that nobody reads any more."""
     for change in changes:
         path, wanted = change.key.name, change.desired
-        beside = f"{path}.cascade-new"
-        yield from files.put._inner(
-            src=StringIO(wanted["content"]),
-            dest=beside,
-            user=wanted["owner"],
-            group=wanted["group"],
-            mode=wanted["mode"],
-        )
-        yield StringCommand("mv", "-T", QuoteString(beside), QuoteString(path))
+        if change.action == "remove":
+            yield StringCommand("rm", "-f", "--", QuoteString(path))
+        elif "config" in wanted:
+            yield from _write_config(path, wanted)
+        else:
+            yield from _replace(path, wanted)
+
+
+def _replace(path: str, wanted: Fields) -> Commands:
+    """Beside its place first, then moved there: nobody ever sees half of it."""
+    beside = f"{path}{_FRESH}"
+    yield from files.put._inner(
+        src=StringIO(wanted["content"]),
+        dest=beside,
+        user=wanted["owner"],
+        group=wanted["group"],
+        mode=wanted["mode"],
+    )
+    yield StringCommand("mv", "-T", QuoteString(beside), QuoteString(path))
+
+
+def _write_config(path: str, wanted: Fields) -> Commands:
+    """In its place: a container goes on reading the file that it began with, whatever comes to its name."""
+    run = Run.of(ctx_state.get())
+    manager = run.fleet.manager.name
+    data = wanted.get("data") or run.client(manager).inspect_config(wanted["config"])["Spec"]["Data"]
+    beside = f"{path}{_FRESH}"
+    yield from files.put._inner(src=BytesIO(base64.b64decode(data)), dest=beside, mode="600")
+    yield StringCommand("cp", "-T", QuoteString(beside), QuoteString(path))
+    yield StringCommand("chown", f"{wanted['owner']}:{wanted['group']}", QuoteString(path))
+    yield StringCommand("chmod", wanted["mode"], QuoteString(path))
+    yield StringCommand("rm", QuoteString(beside))
 
 
 def set_sysctl(changes: tuple[Change, ...]) -> Commands:

@@ -1,12 +1,17 @@
-"""What workloads need before they start: networks and volumes."""
+"""What workloads need before they start: networks, volumes and configs."""
 
 from __future__ import annotations
 
+import base64
+from http import HTTPStatus
+
+import docker.errors
 from docker.types import IPAMConfig, IPAMPool
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from cascade.planning.specs import LABEL_SYSTEM
+from operations.engine_client import EngineClient
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 
@@ -42,3 +47,27 @@ def create_volume(run: Run, host: Host, change: Change) -> None:
     """A named volume on its host; a volume of that name that is there is kept."""
     labels = {LABEL_SYSTEM: run.fleet.settings.system}
     run.client(host.name).create_volume(change.key.name, driver=change.desired["driver"], labels=labels)
+
+
+def create_config(run: Run, host: Host, change: Change) -> None:
+    """A config with its content; one that is there gets its labels, or goes if it holds something else."""
+    client, name, labels = run.client(host.name), change.key.name, change.desired["labels"]
+    if change.action == "update":
+        client.label_config(name, labels)
+        return
+    if change.action == "replace":
+        client.remove_config(name)
+    try:
+        client.create_config(name, base64.b64decode(change.desired["data"]), labels)
+    except docker.errors.APIError as error:
+        if error.status_code != HTTPStatus.CONFLICT:
+            raise
+        _adopt(client, change)
+
+
+def _adopt(client: EngineClient, change: Change) -> None:
+    """Takes over a config that lost its labels: the snapshot could not see it."""
+    name = change.key.name
+    if client.inspect_config(name)["Spec"]["Data"] != change.desired["data"]:
+        raise WorkFailed(f"config {name} is not Cascade's: `docker config rm {name}` there and run again")
+    client.label_config(name, change.desired["labels"])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import docker.errors
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
-from operations.run import Run
+from operations.engine_client import EngineClient
+from operations.run import Run, WorkFailed
 
 
 def apply_service(run: Run, host: Host, change: Change) -> None:
     """Posts the complete spec; an update keeps the counter of restarts that were forced by hand."""
     client, spec = run.client(host.name), dict(change.desired)
-    template = dict(spec["TaskTemplate"])
+    template = _with_config_ids(client, spec["TaskTemplate"])
     parts = {
         "name": spec["Name"],
         "labels": spec["Labels"],
@@ -23,12 +26,25 @@ def apply_service(run: Run, host: Host, change: Change) -> None:
         "rollback_config": spec["RollbackConfig"],
         "endpoint_spec": spec["EndpointSpec"],
     }
-    if change.action == "create":
+    if change.action in ("create", "replace"):
         client.create_service(template, **parts)
         return
     current = client.inspect_service(change.key.name)
     template["ForceUpdate"] = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
     client.update_service(current["ID"], current["Version"]["Index"], task_template=template, **parts)
+
+
+def _with_config_ids(client: EngineClient, template: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine knows a config by its ID; names are looked up when the spec is posted."""
+    container = template["ContainerSpec"]
+    if not container.get("Configs"):
+        return dict(template)
+    names = sorted({item["ConfigName"] for item in container["Configs"]})
+    ids = {found["Spec"]["Name"]: found["ID"] for found in client.configs({"name": names})}
+    if missing := sorted(set(names) - ids.keys()):
+        raise WorkFailed(f"there is no config {', '.join(missing)} any more: run again")
+    configs = [{**item, "ConfigID": ids[item["ConfigName"]]} for item in container["Configs"]]
+    return {**template, "ContainerSpec": {**container, "Configs": configs}}
 
 
 def apply_container(run: Run, host: Host, change: Change) -> None:
