@@ -25,11 +25,10 @@ from operations.host.system import install, set_sysctl, write_file
 from operations.releases import record
 from operations.run import Run, WorkFailed
 from operations.swarm.cluster import join, settle
-from operations.swarm.gate import hold
 from operations.swarm.images import deliver_image
-from operations.swarm.objects import create_network, create_volume
+from operations.swarm.objects import create_config, create_network, create_volume
 from operations.swarm.removal import remove
-from operations.swarm.workloads import apply_container, apply_service
+from operations.swarm.rollout import pass_gate, roll_out_container, roll_out_service
 
 Commands = Iterator[PyinfraCommand]
 Call = Callable[[Run, Host, Change], None]
@@ -46,10 +45,11 @@ _BY_CALL: dict[Kind, Call] = {
     "node": settle,
     "network": create_network,
     "volume": create_volume,
+    "config": create_config,
     "image": deliver_image,
-    "service": apply_service,
-    "container": apply_container,
 }
+# These write down themselves what they do, and what they undo.
+_ROLLED_OUT: dict[Kind, Call] = {"service": roll_out_service, "container": roll_out_container}
 
 
 def carry_out(stage: Stage) -> None:
@@ -71,17 +71,40 @@ def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
     if not ctx_state.get().is_executing:
         yield StringCommand("true")
     elif isinstance(assigned, Gate):
-        yield _call(hold, assigned)
+        yield _call(pass_gate, assigned)
     elif isinstance(assigned, Recheck):
         yield _call(recheck, assigned)
     elif isinstance(assigned, Record):
         yield _call(record, assigned)
-    elif assigned[0].action == "remove":
-        yield _call(remove, assigned)
+    elif assigned[0].action == "remove" and assigned[0].key.kind not in _ON_HOST:
+        yield _call(_on_record(remove), assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:
+        yield _call(_begin, assigned)
         yield from _ON_HOST[kind](assigned)
+        yield _call(_end, assigned)
+    elif kind in _BY_CALL:
+        yield from (_call(_on_record(_BY_CALL[kind]), change) for change in assigned)
     else:
-        yield from (_call(_BY_CALL[kind], change) for change in assigned)
+        yield from (_call(_ROLLED_OUT[kind], change) for change in assigned)
+
+
+def _on_record(function: Callable[[Run, Host, Any], None]) -> Callable[[Run, Host, Any], None]:
+    """The same with a line in the host's journal."""
+
+    def change(run: Run, host: Host, subject: Any) -> None:
+        with run.on_record(host, subject):
+            function(run, host, subject)
+
+    return change
+
+
+def _begin(run: Run, host: Host, changes: tuple[Change, ...]) -> None:
+    """Before commands that pyinfra runs itself; it asks for none after one that failed."""
+    run.trail.begin(host, changes)
+
+
+def _end(run: Run, host: Host, _changes: tuple[Change, ...]) -> None:
+    run.trail.end(host)
 
 
 def _call(function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionCommand:
@@ -90,6 +113,7 @@ def _call(function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionC
     def call(state: State, host: Host) -> bool:
         run = Run.of(state)
         try:
+            run.lock.check()
             function(run, host, subject)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as failure:
             run.code = getattr(failure, "code", ERROR)

@@ -12,13 +12,13 @@ from typing import Any
 import docker.errors
 from pyinfra.api.host import Host
 
+from cascade.planning.audit import Deed
 from cascade.planning.observed import Labels, needs_in, releases_in
 from cascade.planning.release import Release, config_name, encoded, needs, next_number
 from cascade.planning.resource import Key
 from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.steps import Record
 from cascade.planning.target import Target
-from operations.engine_client import EngineClient
 from operations.operator import operator
 from operations.run import Run
 
@@ -34,8 +34,9 @@ def record(run: Run, host: Host, work: Record) -> None:
         return
     release = _release(run, next_number(kept), target)
     labels = release.labels(target)
-    client.create_config(config_name(target.system, release.number), encoded(target, run.audit), labels)
-    _let_go(client, configs, [*kept, labels][-run.fleet.settings.releases_kept :], target, host.name)
+    with run.on_record(host, Deed("create", "release", str(release.number))):
+        client.create_config(config_name(target.system, release.number), encoded(target, run.audit), labels)
+    _let_go(run, host, configs, [*kept, labels][-run.fleet.settings.releases_kept :], target)
     host.log(f"release {release.number} recorded")
 
 
@@ -71,24 +72,23 @@ def _git(folder: Path, *command: str) -> str:
     return done.stdout.decode(errors="replace")
 
 
-def _let_go(
-    client: EngineClient, configs: Iterable[Any], kept: list[Labels], target: Target, manager: str
-) -> None:
+def _let_go(run: Run, host: Host, configs: Iterable[Any], kept: list[Labels], target: Target) -> None:
     """Removes releases beyond those kept, and configs that none of the kept ones needs."""
     numbers = {labels[LABEL_RELEASE] for labels in kept}
     needed = {*needs(target), *(key for labels in kept for key in needs_in(labels))}
     for config in configs:
         labels, name = config["Spec"]["Labels"], config["Spec"]["Name"]
         is_release = LABEL_RELEASE in labels
-        superseded = LABEL_CONFIG in labels and Key(manager, "config", name) not in needed
+        superseded = LABEL_CONFIG in labels and Key(host.name, "config", name) not in needed
         if superseded or (is_release and labels[LABEL_RELEASE] not in numbers):
-            _remove_unused(client, config["ID"])
+            _remove_unused(run, host, config["ID"], name)
 
 
-def _remove_unused(client: EngineClient, config: str) -> None:
+def _remove_unused(run: Run, host: Host, config: str, name: str) -> None:
     """What somebody's service still uses stays."""
     try:
-        client.remove_config(config)
+        with run.on_record(host, Deed("remove", "config", name)):
+            run.client(host.name).remove_config(config)
     except docker.errors.APIError as error:
         if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
             raise

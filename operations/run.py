@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import socket
 import sys
 import time
@@ -16,33 +17,39 @@ from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import click
-from paramiko import Transport
 from pyinfra import logger
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import BaseStateCallback, State, StateStage
-from pyinfra.connectors.ssh import SSHConnector
 
 from cascade.closing import closing_lines
-from cascade.exit_codes import ERROR, INVALID, UNREACHABLE
+from cascade.exit_codes import ATTENTION, ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.desired import Desired
+from cascade.planning.diff import Change
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.preflight import Finding, errors, worth_saying
 from cascade.planning.release import purpose_of
 from cascade.planning.removal import PRUNABLE, REMOVABLE
 from cascade.planning.resource import Unknown
 from cascade.planning.steps import GATE_NAME
+from operations.audit import COMMAND_FAILED, Trail
 from operations.engine_client import EngineClient
+from operations.failed import WorkFailed as WorkFailed
 from operations.fleet import load_fleet
+from operations.lock import CONNECTION_LOST, EXPIRES_S, Lock, Lost, Stopwatch
 from operations.look import Look, look
+from operations.operator import operator
 from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
 from operations.python_files import PythonFiles
 from operations.snapshot import query_for, take_snapshot
+from operations.ssh import transport_of as transport_of
+from operations.terminal import stay_alive_while_asking
 from operations.trust import why_not
 
 _SPINNER = "PYINFRA_PROGRESS"
+_NO_FAULT = (None, ATTENTION)
 _RUNS: WeakKeyDictionary[State, Run] = WeakKeyDictionary()
 
 
@@ -52,14 +59,6 @@ class Stopped(SystemExit):
     def __init__(self, code: int, messages: tuple[str, ...] = ()) -> None:
         super().__init__(code)
         self.messages = messages
-
-
-class WorkFailed(Exception):
-    """An operation could not do its work; the message says where, what and what next."""
-
-    def __init__(self, message: str, code: int = ERROR) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Run:
@@ -73,13 +72,18 @@ class Run:
         self.check_images = True
         self.ask: Ask = never
         self.quiet = False
+        self.changing = False
+        self.warned = False
+        self.rolled_out: list[Change] = []
         self.purpose = "deploy"
-        self.audit: list[dict[str, str]] = []
+        self.id = secrets.token_hex(6)
+        self.lock = Lock(self.id, operator())
+        self.trail = Trail(operator(), self.id)
         self.seconds = defaultdict(float, {"start-up": time.process_time()})
         self.execs: Counter[str] = Counter()
         self.writes = 0
         self._clients: dict[str, EngineClient] = {}
-        self._lock = RLock()
+        self._planning = RLock()
         self.connecting_since = 0.0
         self.operation_since = 0.0
         self.spinner = os.environ.get(_SPINNER, "on")
@@ -96,12 +100,15 @@ class Run:
 
         run = cls(state)
         atexit.register(run.finish)
+        stay_alive_while_asking()
+        run.changing = _would_change()
         if _would_ask():
             run.ask = ask_on_terminal
         if _would_ask() and not sys.stdin.isatty():
             run.fail(INVALID, "there is no terminal to ask on: add --yes to deploy; `pyinfra … --dry` looks")
         initialise = state.init
         pyinfra_cli.cli.make_inventory = partial(run.load, pyinfra_cli.cli.make_inventory)
+        pyinfra_cli.cli._exit = partial(run.end, pyinfra_cli.cli._exit)
 
         def initialise_and_check(*args: Any, **kwargs: Any) -> None:
             initialise(*args, **kwargs)
@@ -174,24 +181,97 @@ class Run:
 
     def plan(self) -> Plan:
         """The run's one plan: the first caller makes it, from one snapshot per host."""
-        with self._lock:
+        with self._planning:
             if self.code:
                 raise Stopped(self.code)
             return self._plan
 
     @cached_property
     def _plan(self) -> Plan:
+        since = Stopwatch()
+        seen, plan = self._looked()
+        if self.changing and any(plan.steps.values()):
+            seen, plan = self._locked(seen, plan, since)
+        self.trail.release = plan.release_number or None
+        if plan.changes:
+            self._heed(self.preflight(seen.snapshots, plan))
+        for note in (*plan.notes, *plan.differences()):
+            logger.info(note)
+        return plan
+
+    def _looked(self) -> tuple[Look, Plan]:
         seen = look(self)
         self.purpose = purpose_of(self.fleet.options, seen.release)
         plan = self.plan_of(seen)
         if plan.refused:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
         self.refuse(plan.unknown)
-        if plan.changes:
-            self._heed(self.preflight(seen.snapshots, plan))
-        for note in (*plan.notes, *plan.differences()):
-            logger.info(note)
-        return plan
+        return seen, plan
+
+    def _locked(self, seen: Look, plan: Plan, since: Stopwatch) -> tuple[Look, Plan]:
+        """The same under the lock; made anew where others may have changed something since it was begun."""
+        if not self.take_lock(self.purpose, since):
+            logger.warning("others were at work since the hosts were read: they are read again")
+            seen, plan = self._looked()
+        if not any(plan.steps.values()):
+            self.let_go()
+        return seen, plan
+
+    def take_lock(self, purpose: str, since: Stopwatch) -> bool:
+        """Takes the lock or ends the run; whether nobody else can have held it since then."""
+        manager, inventory = self._manager(), self.inventory_file
+        wait_s = self.fleet.options.lock_wait
+        try:
+            acquired = self.lock.acquire(manager, f"{purpose}, {inventory}", inventory, wait_s)
+        except WorkFailed as failure:
+            self.fail(failure.code, str(failure))
+        except CONNECTION_LOST as failure:
+            self.fail(UNREACHABLE, f"{manager.name}: the connection was lost: {failure}")
+        return acquired.alone_for(since.seconds)
+
+    def _manager(self) -> Host:
+        """The host that keeps the lock, also where `--limit` leaves it out of everything else."""
+        host = self.state.inventory.get_host(self.fleet.manager.name)
+        host.connect(reason="it keeps the lock")
+        if not host.connected:
+            step = "bring it back first, or nobody knows who else is at work"
+            self.fail(UNREACHABLE, f"{host.name}: it keeps the lock and cannot be reached: {step}")
+        return host
+
+    def let_go(self) -> None:
+        """Ends what must not outlive the run: its lines in the journals, and its lock."""
+        for failure in self.trail.close():
+            logger.warning(failure)
+        try:
+            self.lock.release()
+        except Lost as lost:
+            self.code = self.code or ERROR
+            logger.error(str(lost))
+        except (WorkFailed, *CONNECTION_LOST) as failure:
+            logger.warning(f"the lock stays for {EXPIRES_S:.0f} s and then expires: {failure}")
+
+    @contextmanager
+    def locked(self, purpose: str) -> Iterator[None]:
+        """The lock for the length of a block that changes something, for a command that has shown what."""
+        self.take_lock(purpose, Stopwatch())
+        try:
+            yield
+        finally:
+            self.let_go()
+        if self.code:
+            raise Stopped(self.code)
+
+    @contextmanager
+    def on_record(self, host: Host, work: object) -> Iterator[None]:
+        """A block that changes something on a host: only under the lock, and never without a line of it."""
+        self.lock.check()
+        with self.trail.of(host, work):
+            yield
+
+    @property
+    def audit(self) -> list[dict[str, str]]:
+        """What was changed so far, in order."""
+        return self.trail.documents
 
     def fresh_plan(self) -> Plan:
         """A plan from the hosts as they are now."""
@@ -200,7 +280,7 @@ class Run:
     def plan_of(self, seen: Look) -> Plan:
         """The plan that follows from what was seen of the hosts."""
         options = self.fleet.options
-        kinds = PRUNABLE if options.prune else REMOVABLE if seen.exact else ()
+        kinds = PRUNABLE if options.prune else REMOVABLE if options.rollback else ()
         with self.timed("planning"):
             return make_plan(seen.target, seen.snapshots, kinds, seen.last)
 
@@ -269,11 +349,22 @@ class Run:
 
         transport.open_session = counted  # type: ignore[method-assign]
 
+    def end(self, leave: Callable[[], None]) -> None:
+        """pyinfra has come to its end: what is still to be done is no success, and no error either."""
+        if self.code is None and "_plan" in self.__dict__ and not self.state.failed_hosts:
+            looked = self.state.current_stage < StateStage.Execute
+            if self.warned or (looked and (self._plan.changes or self._plan.unwanted)):
+                self.code = ATTENTION
+        leave()
+
     def finish(self) -> None:
         """The closing line, and the run's own exit code where it has one."""
         if self.code is None and self.state.current_stage == StateStage.Execute:
             self.code = ERROR
             logger.error("interrupted: what was begun stays as it is; run again to go on")
+        if self.state.initialised:
+            self.state.pool.kill()
+        self.let_go()
         if self._deployed:
             for line in closing_lines(self.fleet, self.inventory_file):
                 logger.info(line)
@@ -289,7 +380,7 @@ class Run:
         """Whether this run has changed the fleet, to its end."""
         planned = self.__dict__.get("_plan")
         ended = self.state.current_stage > StateStage.Execute and not self.state.failed_hosts
-        return bool(not self.code and planned and planned.changes and ended)
+        return bool(self.code in _NO_FAULT and planned and planned.changes and ended)
 
     def summary(self) -> str:
         """One line: what was found or done, the seconds by part, and what it cost."""
@@ -299,31 +390,28 @@ class Run:
         return f"{self._verdict()}; seconds: {seconds}; SSH execs: {execs}; API writes: {self.writes}"
 
     def _verdict(self) -> str:
-        if self.code:
+        if self.code not in _NO_FAULT:
             return f"failed with exit code {self.code}"
         plan = self._plan
         if self.state.failed_hosts:
             return "not finished"
         if not plan.changes:
-            return "nothing changed, agents waited for" if any(plan.steps.values()) else "in sync"
+            return "nothing changed, agents waited for" if plan.steps.get("rollout") else "in sync"
         executed = self.state.current_stage >= StateStage.Execute
         return f"{len(plan.changes)} changes {'made' if executed else 'planned'}"
 
 
+def _would_change() -> bool:
+    """Whether pyinfra's command line is going to deploy, perhaps after a question."""
+    options = click.get_current_context().params
+    looks = any(options[name] for name in ("dry", "debug_facts", "debug_operations"))
+    answers = options["yes"] or not options["json_output"]
+    return "debug-inventory" not in options["operations"] and not looks and answers
+
+
 def _would_ask() -> bool:
     """Whether pyinfra's command line is going to ask before it deploys."""
-    options = click.get_current_context().params
-    answered = ("yes", "dry", "json_output", "debug_facts", "debug_operations")
-    return "debug-inventory" not in options["operations"] and not any(options[name] for name in answered)
-
-
-def transport_of(host: Host) -> Transport:
-    """The SSH connection that pyinfra holds to a host."""
-    assert isinstance(host.connector, SSHConnector)
-    assert host.connector.client is not None
-    transport = host.connector.client.get_transport()
-    assert transport is not None
-    return transport
+    return _would_change() and not click.get_current_context().params["yes"]
 
 
 def _is_gate(state: State, op_hash: str) -> bool:
@@ -366,6 +454,10 @@ class _Listener(BaseStateCallback):
         run.seconds[part] += time.monotonic() - run.operation_since
 
     @staticmethod
-    def operation_host_error(state: State, _host: Host, _op: str, *_: Any) -> None:
+    def operation_host_error(state: State, host: Host, _op: str, *_: Any) -> None:
         run = Run.of(state)
         run.code = run.code or ERROR
+        try:
+            run.trail.end(host, COMMAND_FAILED)
+        except (WorkFailed, *CONNECTION_LOST) as failure:
+            logger.warning(f"{host.name}: this failure is not in its journal: {failure}")

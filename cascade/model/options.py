@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from cascade.model.names import fits
+from cascade.model.quantities import Seconds
 from cascade.model.strict import Strict
 
 
@@ -41,6 +42,7 @@ class Options(Strict):
     last release, `automatic` without what needs a person's consent, `all` with it; `plan_file` is a saved
     plan to carry out. Each of these three is a target in place of the files.
     `allow_docker_restart` lets a restart of the engine stop containers that are not Cascade's.
+    `lock_wait` is how long to wait for somebody else who holds the lock.
     """
 
     group: Names = ()
@@ -51,3 +53,4 @@ class Options(Strict):
     repair: Literal["automatic", "all"] | None = None
     plan_file: str | None = None
     allow_docker_restart: bool = False
+    lock_wait: Seconds = 0.0

@@ -10,7 +10,7 @@ import docker.errors
 from pyinfra.api.host import Host
 
 from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
-from cascade.planning.diff import Change
+from cascade.planning.diff import Action, Change
 from cascade.planning.specs import LABEL_RELEASE
 from cascade.planning.steps import SCHEDULING_S, SETTLE_S, Gate
 from cascade.planning.waves import Wave
@@ -44,7 +44,8 @@ def pass_gate(run: Run, host: Host, gate: Gate) -> None:
 def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
     run.rolled_out.append(change)
     try:
-        apply(run, host, _numbered(run, change))
+        with run.on_record(host, change):
+            apply(run, host, _numbered(run, change))
     except (WorkFailed, docker.errors.APIError) as failure:
         group = next(member.group for member in run.plan().target.members if member.key == change.key)
         raise _gone_back(run, group, failure) from failure
@@ -95,12 +96,21 @@ def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> None:
 
 def _undo(run: Run, change: Change) -> None:
     host = run.state.inventory.get_host(change.key.host)
+    undone = _reverse(change)
+    with run.on_record(host, undone):
+        if undone.action == "remove":
+            remove(run, host, (undone,))
+        elif change.key.kind == "service":
+            apply_service(run, host, undone)
+        else:
+            apply_container(run, host, undone)
+
+
+def _reverse(change: Change) -> Change:
     if change.observed is None:
-        remove(run, host, (replace(change, action="remove"),))
-    elif change.key.kind == "service":
-        apply_service(run, host, replace(change, action="update", desired=change.observed))
-    else:
-        apply_container(run, host, replace(change, action="replace", desired=change.observed))
+        return replace(change, action="remove")
+    action: Action = "update" if change.key.kind == "service" else "replace"
+    return replace(change, action=action, desired=change.observed)
 
 
 def _replicas(observed: Any) -> int:

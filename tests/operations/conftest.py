@@ -22,6 +22,7 @@ from cascade.model.image import ArchiveImage
 from operations.run import Run
 from tests.fleets import lab_fleet
 from tests.operations.engine import Engine
+from tests.operations.sheets import Sheets
 
 Snapshots = dict[str, Any]
 
@@ -99,7 +100,7 @@ def run(client: docker.APIClient, fleet: Fleet) -> LocalRun:
     """A run of the lab's fleet, of which all engines are that one."""
     state = State(Inventory((list(fleet.hosts), {})), Config())  # type: ignore[no-untyped-call]
     run = LocalRun(state)
-    run.fleet, run.engine = fleet, client
+    run.fleet, run.engine, run.trail = fleet, client, Sheets().trail()
     return run
 
 

@@ -32,6 +32,7 @@ from operations.host.engine import apply_settings, start_unit
 from operations.host.system import install, set_sysctl, write_file
 from operations.run import Run, Stopped, WorkFailed
 from tests.operations.conftest import Snapshots
+from tests.operations.sheets import Sheets
 from tests.readings import captured_readings
 
 Responses = dict[str, Any]
@@ -84,7 +85,8 @@ def machines(fleet: Fleet) -> Iterator[Callable[..., State]]:
             contexts.enter_context(ctx_config.use(config))
             contexts.enter_context(ctx_inventory.use(inventory))
             connect_all(state)
-            Run(state).fleet = fleet
+            run = Run(state)
+            run.fleet, run.trail = fleet, Sheets().trail()
             return state
 
         yield connect
