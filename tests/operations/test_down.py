@@ -23,7 +23,7 @@ Stands = Callable[[], Standing]
 def stands(run: LocalRun, converged: Snapshots, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Stands:
     """Looks at the hosts as the test left them."""
     engine.answers |= {"/v1.44/secrets": [], "/v1.44/configs": []}
-    monkeypatch.setattr(run, "snapshots", lambda: converged)
+    monkeypatch.setattr(run, "snapshots", lambda _: converged)
     return lambda: what_stands(run)
 
 

@@ -15,7 +15,7 @@ from cascade.planning.resource import Key, Kind
 from cascade.planning.waves import rollout_order
 from operations.run import WorkFailed
 from operations.swarm import objects
-from operations.swarm.cluster import join, label
+from operations.swarm.cluster import join, settle
 from operations.swarm.images import deliver_image
 from operations.swarm.objects import create_network, create_volume
 from operations.swarm.workloads import apply_container, apply_service
@@ -136,17 +136,20 @@ def test_a_node_keeps_its_owners_labels(
     node["Spec"]["Labels"] = {"room": "attic", "gpu": "gtx970"}
     engine.answers = {
         "/v1.44/info": {"Swarm": {"NodeID": node["ID"]}},
+        "/v1.44/nodes": converged["mainpc"]["docker"]["nodes"],
         f"/v1.44/nodes/{node['ID']}": node,
         f"/v1.44/nodes/{node['ID']}/update": b"HTTP/1.0 200 OK\r\n\r\n",
     }
-    label(run, host, wanted("node", "pc2", action="update"))
+    settle(run, host, wanted("node", "pc2", action="update"))
     update = f"POST /nodes/{node['ID']}/update"
     assert body(engine, update) == {
         "Availability": "active",
         "Role": "worker",
         "Labels": {"room": "attic", "gpu": "rtx3060", "system": "pc2"},
     }
-    assert f"version={node['Version']['Index']}" in engine.asked[-1].path
+    (posted,) = (asked for asked in engine.asked if str(asked).endswith("/update"))
+    assert f"version={node['Version']['Index']}" in posted.path
+    assert [call for call in calls(engine) if not call.startswith("GET")] == [update]
 
 
 def test_the_manager_founds_the_swarm_on_its_own_address_and_pool(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,8 @@ from pyinfra.api.host import Host
 
 from cascade.exit_codes import GATE_FAILED
 from cascade.model.fleet import Fleet
-from cascade.model.workload import Workload
 from cascade.planning.steps import Gate
-from cascade.planning.waves import Wave, rollout_order
+from cascade.planning.waves import Member, rollout_order
 from operations.polling import poll
 from operations.run import WorkFailed
 from operations.swarm import gate as gates
@@ -134,8 +134,8 @@ def test_a_task_is_described_by_state_error_and_exit_code(status: Any, words: st
     assert describe({"Status": status}) == words
 
 
-def workload(fleet: Fleet, name: str) -> Workload:
-    (found,) = (one for group in fleet.workloads.values() for one in group if one.name == name)
+def member(fleet: Fleet, name: str) -> Member:
+    (found,) = (one for wave in rollout_order(fleet) for one in wave.members if one.name == name)
     return found
 
 
@@ -230,10 +230,10 @@ LOGS = {
 def test_the_last_words_are_plain_lines(
     name: str, log: bytes, words: list[str], engine: Engine, run: LocalRun, fleet: Fleet
 ) -> None:
-    one = workload(fleet, name)
+    one = member(fleet, name)
     answer = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(log), log)
     engine.answers = {f"/v1.44/{one.kind}s/{name}/logs": answer}
-    assert last_words(run, one) == words
+    assert last_words(run, one.key) == words
 
 
 @pytest.fixture
@@ -261,11 +261,7 @@ def gate_of(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gate
     (wave,) = (wave for wave in rollout_order(fleet) if wave.group == "cascade-request-handler")
 
     def build(deadline_s: float = 5.0, hold_s: float = 0.0, **agent: Any) -> Gate:
-        one = workload(fleet, COORDINATOR)
-        if agent:
-            assert one.declared
-            one = Workload(**vars(one) | {"declared": one.declared.model_copy(update=agent)})
-        alone = Wave(**vars(wave) | {"members": (one,)})
+        alone = replace(wave, members=(replace(member(fleet, COORDINATOR), **agent),))
         return Gate(alone, {COORDINATOR: 3}, hold_s, deadline_s)
 
     return build

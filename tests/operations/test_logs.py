@@ -8,7 +8,8 @@ import docker.errors
 import pytest
 
 from cascade.model.fleet import Fleet
-from cascade.model.workload import Workload
+from cascade.planning.resource import Key
+from cascade.planning.target import target_of
 from operations.swarm.logs import log_lines
 from tests.operations.conftest import LocalRun
 from tests.operations.engine import Engine
@@ -17,8 +18,8 @@ REGISTRY, MIC = "cascade-core_service-registry", "cascade-audio-realtime_audio-c
 DETAILS = "com.docker.swarm.node.id=n1,com.docker.swarm.service.id=s1,com.docker.swarm.task.id=t1"
 
 
-def of(fleet: Fleet, name: str) -> Workload:
-    return next(one for found in fleet.workloads.values() for one in found if one.name == name)
+def of(fleet: Fleet, name: str) -> Key:
+    return next(member.key for member in target_of(fleet).members if member.name == name)
 
 
 def answer(log: bytes, kind: str = "multiplexed") -> bytes:

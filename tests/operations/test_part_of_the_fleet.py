@@ -13,8 +13,9 @@ from cascade.model.options import Options
 from cascade.model.strict import InvalidFiles
 from cascade.planning.target import target_of
 from cascade.planning.diff import Change
-from cascade.planning.plan import Gate, Plan, make_plan
+from cascade.planning.plan import Plan, make_plan
 from cascade.planning.resource import Key
+from cascade.planning.steps import Gate
 from operations.run import WorkFailed
 from operations.swarm import removal
 from operations.swarm.removal import remove
@@ -110,7 +111,7 @@ def test_a_group_that_is_no_longer_enabled_is_removed_alone(
     (step,) = (step for steps in plan.steps.values() for step in steps)
     assert step.name == f"{group}: remove {agents} agents, which are not enabled"
     assert step.work.keys() == hosts
-    assert {status.workload.group for status in plan.agents} == set(fleet.group_order) - {group}
+    assert {status.member.group for status in plan.agents} == set(fleet.group_order) - {group}
 
 
 def test_what_started_last_is_removed_first(converged: Snapshots, fleet: Fleet) -> None:

@@ -13,7 +13,8 @@ from cascade.model.fleet import Fleet
 from cascade.planning.target import target_of
 from cascade.planning.desired import SETTINGS_STAMP
 from cascade.planning.diff import Change
-from cascade.planning.plan import Gate, Plan, Recheck, make_plan
+from cascade.planning.plan import Plan, make_plan
+from cascade.planning.steps import Gate, Recheck
 from cascade.planning.waves import rollout_order
 
 Snapshots = dict[str, Any]
@@ -112,6 +113,16 @@ def container(name: str, *path: Step) -> tuple[Step, ...]:
 def node(host: str, *path: Step) -> tuple[Step, ...]:
     nodes = engine("mainpc", "nodes", lambda item: item["Description"]["Hostname"] == host)
     return (*nodes, *path)
+
+
+def another_node(hostname: str, state: str) -> dict[str, Any]:
+    """One more entry in the manager's list."""
+    return {
+        "ID": "another",
+        "Description": {"Hostname": hostname},
+        "Spec": {"Labels": {"system": "elsewhere"}, "Availability": "active"},
+        "Status": {"State": state},
+    }
 
 
 def network(name: str, *path: Step) -> tuple[Step, ...]:
@@ -234,7 +245,15 @@ HOST_CASES = (
     ),
     Case(
         "a file has other content",
-        setting("0" * 64, "pc2", "files", SYSCTLS, "sha256"),
+        setting("vm.swappiness = 1\n", "pc2", "files", SYSCTLS, "content"),
+        (f"update file {SYSCTLS} on pc2: sha256",),
+    ),
+    Case(
+        "a file is no text any more",
+        all_of(
+            setting(None, "pc2", "files", SYSCTLS, "content"),
+            setting("0" * 64, "pc2", "files", SYSCTLS, "sha256"),
+        ),
         (f"update file {SYSCTLS} on pc2: sha256",),
     ),
     Case(
@@ -391,17 +410,17 @@ SWARM_CASES = (
     Case(
         "a node's label was changed",
         setting("gtx970", *node("pc2", "Spec", "Labels", "gpu")),
-        ("update node pc2 on mainpc: gpu",),
+        ("update node pc2 on mainpc: labels.gpu",),
     ),
     Case(
         "a node's label was removed",
         without(*node("mainpc", "Spec", "Labels", "system")),
-        ("update node mainpc on mainpc: system",),
+        ("update node mainpc on mainpc: labels.system",),
     ),
     Case(
         "a node has no labels",
         setting(None, *node("pc2", "Spec", "Labels")),
-        ("update node pc2 on mainpc: gpu, system",),
+        ("update node pc2 on mainpc: labels.gpu, labels.system",),
     ),
     Case(
         "the owner labelled a node",
@@ -409,15 +428,26 @@ SWARM_CASES = (
     ),
     Case(
         "the worker's earlier life is still listed",
-        adding(
-            {
-                "ID": "earlier",
-                "Description": {"Hostname": "pc2"},
-                "Spec": {"Labels": {"system": "elsewhere"}},
-                "Status": {"State": "down"},
-            },
-            *engine("mainpc", "nodes"),
-        ),
+        adding(another_node("pc2", "down"), *engine("mainpc", "nodes")),
+        ("update node pc2 on mainpc: earlier_entries",),
+    ),
+    Case(
+        "another machine of the same name lives",
+        adding(another_node("pc2", "ready"), *engine("mainpc", "nodes")),
+    ),
+    Case(
+        "a machine of the owner's is down",
+        adding(another_node("attic", "down"), *engine("mainpc", "nodes")),
+    ),
+    Case(
+        "a node was drained",
+        setting("drain", *node("pc2", "Spec", "Availability")),
+        ("update node pc2 on mainpc: availability",),
+    ),
+    Case(
+        "a node was paused",
+        setting("pause", *node("mainpc", "Spec", "Availability")),
+        ("update node mainpc on mainpc: availability",),
     ),
 )
 
@@ -921,7 +951,7 @@ def ungated(plan: Plan) -> set[str]:
         (work,) = step.work.values()
         if isinstance(work, tuple):
             waiting |= {change.key.name for change in work}
-        elif isinstance(work, Gate) and waiting <= {workload.name for workload in work.wave.workloads}:
+        elif isinstance(work, Gate) and waiting <= {member.name for member in work.wave.members}:
             waiting = set()
     return waiting
 
@@ -1022,6 +1052,7 @@ def test_a_bare_fleet_is_built_stage_by_stage(bare: Snapshots, fleet: Fleet, ima
         ("networks", "create network cascade-external", manager),
         *(("volumes", f"create volume {name}", manager) for name in volumes),
         ("images", f"create image {image_id}", both),
+        ("release", "record release 1", manager),
     ]
     assert (plan.unknown, plan.refused) == ((), ())
 
@@ -1030,7 +1061,7 @@ def test_on_a_bare_fleet_every_wave_is_made_whole_and_then_gated(bare: Snapshots
     plan = make_plan(target_of(fleet), bare)
     expected = []
     for wave in rollout_order(fleet):
-        expected += [f"{wave}: create {one.kind} {one.name}" for one in wave.workloads]
+        expected += [f"{wave}: create {one.kind} {one.name}" for one in wave.members]
         expected.append(f"{wave}: gate")
     assert [step.name for step in plan.steps["rollout"]] == expected
     assert len(gates(plan)) == 17
@@ -1043,7 +1074,7 @@ def test_on_a_bare_fleet_every_wave_is_made_whole_and_then_gated(bare: Snapshots
 def test_a_gate_waits_as_long_as_its_slowest_health_check_may_take(bare: Snapshots, fleet: Fleet) -> None:
     for _, work in works(make_plan(target_of(fleet), bare)):
         if isinstance(work, Gate):
-            checks = [one.health for one in work.wave.workloads if one.health]
+            checks = [one.health for one in work.wave.members if one.health]
             slowest = max(c.start_period + c.retries * (c.interval + c.timeout) for c in checks)
             assert work.deadline_s > slowest
 

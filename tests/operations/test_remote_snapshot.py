@@ -80,7 +80,10 @@ def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet)
         "contents": [DAEMON_SETTINGS, SETTINGS_STAMP],
         "units": ["docker.service"],
         "label": "cascade.system=cascade",
+        "release_label": "cascade.release",
+        "release": None,
     }
+    assert query_for("mainpc", (), "cascade", "previous")["release"] == "previous"
     assert query_for("elsewhere", (of("package", "curl"),), "cascade")["packages"] == []
 
 
@@ -164,13 +167,34 @@ def test_a_file_is_its_digest_its_mode_and_its_owners(mode: str, tmp_path: Path,
     }
 
 
-def test_only_the_content_that_was_asked_for_leaves_the_host(tmp_path: Path, read: Read) -> None:
-    asked, other = tmp_path / "asked", tmp_path / "other"
-    asked.write_text('{"debug": true}')
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: \xc3\xa4\n", "a: ä\n"),
+        (b"", ""),
+        (b"\xff", None),
+        (b"x" * 65536, "x" * 65536),
+        (b"x" * 65537, None),
+    ],
+    ids=["text", "nothing", "no text", "much", "too much"],
+)
+def test_what_people_can_read_is_told_and_the_rest_goes_by_its_digest(
+    content: bytes, told: str | None, tmp_path: Path, read: Read
+) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_bytes(content)
     other.write_text("a planted secret")
-    found = read(of("file", str(asked)), of("file", str(other)), contents=(str(asked),))
-    assert found["files"][str(asked)]["content"] == '{"debug": true}'
+    found = read(of("file", str(file)))
+    assert found["files"][str(file)]["content"] == told
+    assert found["files"][str(file)]["sha256"] == hashlib.sha256(content).hexdigest()
     assert "a planted secret" not in json.dumps(found)
+
+
+def test_settings_are_told_whole(tmp_path: Path, read: Read) -> None:
+    settings = tmp_path / "settings"
+    settings.write_text("x" * 65537)
+    found = read(of("file", str(settings)), contents=(str(settings),))
+    assert found["files"][str(settings)]["content"] == "x" * 65537
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -155,7 +155,7 @@ def run(fleet: Fleet) -> Run:
 
 def planned(run: Run, snapshots: Snapshots, findings: tuple[Finding, ...] = ()) -> Run:
     """The run with the plan that it makes of these snapshots, after a preflight that found these."""
-    run.snapshots = lambda: snapshots  # type: ignore[method-assign]
+    run.snapshots = lambda *_: snapshots  # type: ignore[method-assign]
     run.preflight = lambda *_: findings  # type: ignore[method-assign]
     assert run.plan() is run.plan()
     return run

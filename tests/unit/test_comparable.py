@@ -102,6 +102,14 @@ def test_all_at_once_differs_in_nothing_either(rich: Rich) -> None:
     assert differences(posted, observed) == []
 
 
+NODE = {
+    "ID": "n1",
+    "Spec": {"Labels": {}, "Availability": "active"},
+    "Description": {"Hostname": "mainpc"},
+    "Status": {"State": "ready"},
+}
+
+
 def snapshot(services: list[Any], containers: list[Any]) -> Mapping[str, Any]:
     """A host whose engine runs and holds this; of everything else it has nothing."""
     networks = [
@@ -131,7 +139,7 @@ def snapshot(services: list[Any], containers: list[Any]) -> Mapping[str, Any]:
             "volumes": [],
             "containers": containers,
             "cluster": {"ID": "c1", "DefaultAddrPool": [], "SubnetSize": 24},
-            "nodes": [{"ID": "n1", "Spec": {"Labels": {}}, "Status": {"State": "ready"}}],
+            "nodes": [NODE],
             "networks": networks,
             "services": [{"ID": spec["Name"], "Spec": spec} for spec in services],
             "tasks": [],

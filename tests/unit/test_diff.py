@@ -181,7 +181,7 @@ def key(kind: Kind, name: str = "fox") -> Key:
 )
 def test_what_differs_is_updated(kind: Kind) -> None:
     change = diff({key(kind): {"a": 1}}, {key(kind): {"a": 2}})[key(kind)]
-    assert change == Change(key(kind), "update", (FieldChange("a", 2, 1),), {"a": 1})
+    assert change == Change(key(kind), "update", (FieldChange("a", 2, 1),), {"a": 1}, {"a": 2})
 
 
 @pytest.mark.parametrize("kind", ["network", "volume"])
