@@ -10,12 +10,12 @@ from cascade.exit_codes import ERROR
 from cascade.planning.desired import Desired
 from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_in
 from cascade.planning.target import Target, target_of
+from operations.snapshot import READ_BY_NAME
 
 if TYPE_CHECKING:
     from operations.run import Run
 
 LAST = "last"
-_READ_BY_NAME = ("package", "file", "sysctl", "unit")
 
 Snapshots = dict[str, Any]
 
@@ -87,4 +87,4 @@ def _last(run: Run, snapshots: Mapping[str, Any], files: Target) -> Last:
 def _covered(wanted: Iterable[Desired], read: Iterable[Desired]) -> bool:
     """Whether everything that is asked for by name has been asked for."""
     keys = {item.key for item in read}
-    return all(item.key in keys for item in wanted if item.key.kind in _READ_BY_NAME)
+    return all(item.key in keys for item in wanted if item.key.kind in READ_BY_NAME)

@@ -23,7 +23,6 @@ from cascade.exit_codes import UNREACHABLE
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew, own_file
 from cascade.planning.plan import Plan
-from cascade.planning.target import target_of
 from cascade.planning.preflight import (
     Finding,
     errors,
@@ -33,6 +32,7 @@ from cascade.planning.preflight import (
     of_plan,
     query_for,
 )
+from cascade.planning.target import target_of
 from operations.look import Look
 from operations.snapshot import take_snapshot
 from operations.sources import EVERYBODYS, Sources

@@ -159,7 +159,7 @@ def read_docker(query: Any) -> Any:
             for image in images
         ],
         "volumes": get("/volumes")["Volumes"] or [],
-        "containers": read_containers(query["label"]),
+        "containers": read_containers(query),
     }
     if info["Swarm"].get("ControlAvailable"):
         reply.update(read_manager(query))
@@ -182,10 +182,14 @@ def labelled(label: str) -> str:
     return quote(json.dumps({"label": [label]}))
 
 
-def read_containers(label: str) -> list[Any]:
-    """Host containers with their images' settings; those of Swarm tasks stand in the tasks."""
-    listed = get("/containers/json?all=1&filters=" + labelled(label))
-    alone = [item for item in listed if TASK_LABEL not in item["Labels"]]
+def read_containers(query: Any) -> list[Any]:
+    """Host containers, by label or name, with their images' settings; Swarm tasks stand in the tasks."""
+    listed = get("/containers/json?all=1&filters=" + labelled(query["label"]))
+    if query["containers"]:
+        named = json.dumps({"name": ["^/%s$" % name for name in query["containers"]]})
+        listed += get("/containers/json?all=1&filters=" + quote(named))
+    by_id = {item["Id"]: item for item in listed}
+    alone = [item for item in by_id.values() if TASK_LABEL not in item["Labels"]]
     images: dict[str, Any] = {}
     found = []
     for item in alone:
@@ -223,10 +227,15 @@ def read_manager(query: Any) -> Any:
 
 
 def read_configs(query: Any) -> Any:
-    """The system's configs without their data, and the release that is asked for with it."""
-    found = get("/configs?filters=" + labelled(query["label"]))
-    found.sort(key=lambda config: config["Spec"]["Name"])
-    releases = [config for config in found if query["release_label"] in config["Spec"]["Labels"]]
+    """Configs, by label or name, without their data, and the release that is asked for with it."""
+    label, _, system = query["label"].partition("=")
+    known = get("/configs")
+    known.sort(key=lambda config: config["Spec"]["Name"])
+    for config in known:
+        config["Spec"]["Labels"] = config["Spec"].get("Labels") or {}
+    ours = [config for config in known if config["Spec"]["Labels"].get(label) == system]
+    found = [config for config in known if config in ours or config["Spec"]["Name"] in query["configs"]]
+    releases = [config for config in ours if query["release_label"] in config["Spec"]["Labels"]]
     return {
         "configs": [
             {

@@ -15,10 +15,12 @@ from pyinfra.api.host import Host
 
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, Desired
 from cascade.planning.observed import Snapshot as Reading
+from cascade.planning.resource import Kind
 from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
 TIMEOUT_S = 30
+READ_BY_NAME: tuple[Kind, ...] = ("package", "sysctl", "file", "unit", "container", "config")
 _READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP)
 
 
@@ -52,7 +54,7 @@ def query_for(
 
     `release` asks the manager for a release with its data: `last`, `previous`, or a number.
     """
-    names: dict[str, list[str]] = {kind: [] for kind in ("package", "sysctl", "file", "unit")}
+    names: dict[str, list[str]] = {kind: [] for kind in READ_BY_NAME}
     for item in wanted:
         if item.key.host == host and item.key.kind in names:
             names[item.key.kind].append(item.key.name)
@@ -62,6 +64,8 @@ def query_for(
         "files": [*names["file"], *_READ_WHOLE],
         "contents": [*_READ_WHOLE],
         "units": names["unit"],
+        "containers": names["container"],
+        "configs": names["config"],
         "label": f"{LABEL_SYSTEM}={system}",
         "release_label": LABEL_RELEASE,
         "release": release,

@@ -70,7 +70,10 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
         *(item for host in hosts for item in _engine(host)),
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
-        *(Desired("volumes", key, {"driver": "local"}) for key in _volumes(fleet, fleet.workloads)),
+        *(
+            Desired("volumes", key, {"driver": "local", "options": {}})
+            for key in _volumes(fleet, fleet.workloads)
+        ),
         *_configs(fleet, _all(fleet.workloads)),
         *_images(fleet),
         *(_workload(fleet, workloads[member.name]) for wave in order for member in wave.members),

@@ -295,7 +295,11 @@ def _observe_engine(observed: Observed, host: str, engine: Mapping[str, Any], wa
         _engine_fault(observed, host, f"its part of the Swarm is {swarm}: wait for it, or see `docker info`")
         return
     for volume in engine["volumes"]:
-        observed.resources[Key(host, "volume", volume["Name"])] = {"driver": volume["Driver"]}
+        options = volume.get("Options") or {}
+        observed.resources[Key(host, "volume", volume["Name"])] = {
+            "driver": volume["Driver"],
+            "options": options,
+        }
     present = {reference for image in engine["images"] for reference in (image["Id"], *image["RepoDigests"])}
     for key, fields in wanted.items():
         if key.host == host and key.kind == "image" and fields["present"] in present:

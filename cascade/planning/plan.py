@@ -11,7 +11,7 @@ from cascade.planning.desired import Stage
 from cascade.planning.diff import Change, FieldChange, diff
 from cascade.planning.observed import Labels, Observed, Snapshot, in_config_folder, observe
 from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
-from cascade.planning.removal import REMOVABLE, agents_of, removal, removals, unwanted, waiting
+from cascade.planning.removal import HELD, REMOVABLE, agents_of, held_by, removal, removals, unwanted, waiting
 from cascade.planning.resource import Fields, Key, Kind, Unknown
 from cascade.planning.specs import LABEL_DIGEST, LABEL_RELEASE
 from cascade.planning.steps import AgentStatus, Record, Step, record_step, steps_of
@@ -32,7 +32,7 @@ class Plan:
     steps: Mapping[Stage, tuple[Step, ...]]
     changes: tuple[Change, ...]
     unknown: tuple[Unknown, ...]
-    refused: tuple[str, ...]
+    refusals: Mapping[Key, str]
     notes: tuple[str, ...]
     agents: tuple[AgentStatus, ...] = field(default=())
     stopped: frozenset[str] = frozenset()
@@ -40,6 +40,11 @@ class Plan:
     spared: tuple[Change, ...] = ()
     release: Record | None = None
     latest: Labels | None = None
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What Cascade does not do by itself, with what a person can do."""
+        return tuple(self.refusals.values())
 
     @property
     def release_number(self) -> int:
@@ -59,19 +64,23 @@ def make_plan(
     prune: Collection[Kind] = (),
     last: Last = None,
     spare: Collection[Key] = (),
+    lost: Collection[Unknown] = (),
 ) -> Plan:
     """Compares a target with the hosts. Pure: the same input gives the same plan.
 
     Hosts of the target without a snapshot are left out, with everything that lies on them or waits for them.
     `prune` names the kinds of which goes what carries the system's labels and is not wanted; `last` is the
     last release, which says what a run that is not about the whole fleet leaves as it is. What `spare` names
-    is left as it is too.
+    is left as it is too. `lost` says why hosts of the run have no snapshot: what the manager knows of them is
+    compared all the same.
     """
-    observed = observe(target, snapshots)
+    observed = observe(target, snapshots, lost)
     present = _without(target, waiting(target, observed))
     wanted = _as_scaled(present, observed)
     found = _changes(wanted, observed)
     changes = {key: change for key, change in found.items() if key not in spare}
+    held = dict(_in_the_way(wanted, changes, observed))
+    changes |= held
     not_wanted = sorted(unwanted(target, observed))
     gone = [key for key in not_wanted if key.kind in prune or in_config_folder(key)]
     removed = _removed(target, observed, gone)
@@ -79,7 +88,8 @@ def make_plan(
         status.member.name: status for wave in wanted.waves for status in _statuses(wave, wanted, observed)
     }
     record = _record(present, observed, last)
-    steps = steps_of(wanted, changes, removed, observed, agents)
+    freeing = removals(target, observed, held)
+    steps = steps_of(wanted, changes, removed, freeing, observed, agents)
     if record:
         steps["release"] = (record_step(record.number, record.target),)
     return Plan(
@@ -87,7 +97,7 @@ def make_plan(
         steps=steps,
         changes=(*removed, *changes.values()),
         unknown=tuple(observed.unknown),
-        refused=tuple(_refused(changes.values(), observed)),
+        refusals=dict(_refused(changes.values())),
         notes=tuple(_notes(target, observed, bool(changes))),
         agents=tuple(agents.values()),
         stopped=frozenset(observed.stopped),
@@ -156,6 +166,20 @@ def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
     return changes
 
 
+def _in_the_way(
+    target: Target, changes: Mapping[Key, Change], observed: Observed
+) -> Iterator[tuple[Key, Change]]:
+    """The replacement of every agent that holds a network or config which has to be replaced itself."""
+    replaced = {key for key, change in changes.items() if change.action == "replace" and key.kind in HELD}
+    for key, fields in observed.resources.items():
+        if key.kind not in REMOVABLE or key not in target.wanted:
+            continue
+        for held in sorted(replaced & set(held_by(target.manager, fields))):
+            reason = FieldChange(f"{held.kind} {held.name}", "the one that is replaced", "its replacement")
+            known = changes[key].fields if key in changes else ()
+            yield key, Change(key, "replace", (reason, *known), target.wanted[key], fields)
+
+
 def _removed(target: Target, observed: Observed, pruned: Iterable[Key]) -> tuple[Change, ...]:
     """Agents first, the last to start before the others; then what they used."""
     pruned = tuple(pruned)
@@ -174,7 +198,7 @@ def _statuses(wave: Wave, target: Target, observed: Observed) -> Iterator[AgentS
 
 def _record(target: Target, observed: Observed, last: Last) -> Record | None:
     """The release that follows from this plan, unless it would say the same as the last one."""
-    if target.manager in observed.unread:
+    if observed.lost or target.manager in observed.unread:
         return None
     whole = merged(target, observed, last)
     latest = observed.releases[-1] if observed.releases else {}
@@ -183,37 +207,31 @@ def _record(target: Target, observed: Observed, last: Last) -> Record | None:
     return Record(next_number(observed.releases), whole)
 
 
-def _refused(changes: Iterable[Change], observed: Observed) -> Iterator[str]:
-    """What Cascade does not do by itself, with what a person can do."""
+def _refused(changes: Iterable[Change]) -> Iterator[tuple[Key, str]]:
     for change in changes:
-        kind, name = change.key.kind, change.key.name
-        where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
-        if kind == "swarm" and change.action == "update":
-            yield f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
-        elif change.action == "replace" and kind in ("network", "volume"):
-            yield f"{where}; it cannot be changed in place: `docker {kind} rm {name}` there and run again"
-        elif change.action == "replace" and (users := sorted(_readers(change.key, observed))):
-            steps = [f"`docker service update --config-rm {name} {user}`" for user in users]
-            steps.append(f"`docker config rm {name}`")
-            yield f"{where}; somebody put another one in its place: {', '.join(steps)} there and run again"
-        elif kind == "config" and change.action != "update" and "data" not in change.desired:
-            yield (
-                f"{change.key.host}: config {name} is not there, and no file says what it holds: choose a"
-                " release whose configs are there, or deploy the files"
-            )
-        elif kind == "image" and name.startswith("sha256:") and not change.desired.get("archive"):
-            yield (
-                f"{change.key.host}: image {name} is not there, and no file says where it comes from: map"
-                " it in images of group_data, or choose a release whose images are there"
-            )
+        if refusal := _refusal(change):
+            yield change.key, refusal
 
 
-def _readers(config: Key, observed: Observed) -> Iterator[str]:
-    """The services that have this config as it is now."""
-    for key, fields in observed.resources.items():
-        container = fields.get("TaskTemplate", {}).get("ContainerSpec") or {}
-        if config.name in [item["ConfigName"] for item in container.get("Configs") or ()]:
-            yield key.name
+def _refusal(change: Change) -> str:
+    """Why Cascade does not do this by itself, with what a person can do; else an empty string."""
+    kind, name = change.key.kind, change.key.name
+    where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
+    if kind == "swarm" and change.action == "update":
+        return f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
+    if kind == "volume" and change.action == "replace":
+        return f"{where}; its data would be lost: save them, `docker volume rm {name}` there and run again"
+    if kind == "config" and change.action != "update" and "data" not in change.desired:
+        return (
+            f"{change.key.host}: config {name} is not there, and no file says what it holds: choose a"
+            " release whose configs are there, or deploy the files"
+        )
+    if kind == "image" and name.startswith("sha256:") and not change.desired.get("archive"):
+        return (
+            f"{change.key.host}: image {name} is not there, and no file says where it comes from: map"
+            " it in images of group_data, or choose a release whose images are there"
+        )
+    return ""
 
 
 def _notes(target: Target, observed: Observed, changing: bool) -> Iterator[str]:
@@ -237,7 +255,7 @@ def _newer_files(target: Target, observed: Observed, changing: bool) -> Iterator
 def _waiting_notes(target: Target, observed: Observed) -> Iterator[str]:
     """For each host that was left out, what waits for it."""
     left_out = waiting(target, observed)
-    for host in sorted(observed.unread):
+    for host in sorted(observed.left_out):
         if host == target.manager:
             yield f"{host}: left out by --limit; it is the manager, so the Swarm and all groups wait for it"
             continue

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator
 
 from cascade.planning.diff import Change
 from cascade.planning.observed import Observed
-from cascade.planning.resource import Key, Kind
+from cascade.planning.resource import Fields, Key, Kind
 from cascade.planning.specs import LABEL_GROUP
 from cascade.planning.target import Target
 
 REMOVABLE: tuple[Kind, ...] = ("service", "container")
+HELD: tuple[Kind, ...] = ("network", "config")
 PRUNABLE: tuple[Kind, ...] = (*REMOVABLE, "network", "volume", "config")
 
 
@@ -43,6 +44,16 @@ def removals(target: Target, observed: Observed, keys: Iterable[Key]) -> tuple[C
     return tuple(removal(observed, key) for key in sorted(keys, key=order))
 
 
+def held_by(manager: str, fields: Fields) -> Iterator[Key]:
+    """The networks and configs that an agent holds, so that they cannot go while it is there."""
+    template = fields.get("TaskTemplate", {})
+    networks = [item["Target"] for item in template.get("Networks") or ()]
+    networks += fields.get("NetworkingConfig", {}).get("EndpointsConfig", {})
+    yield from (Key(manager, "network", name) for name in networks)
+    configs = template.get("ContainerSpec", {}).get("Configs") or ()
+    yield from (Key(manager, "config", config["ConfigName"]) for config in configs)
+
+
 def removal(observed: Observed, key: Key) -> Change:
     """The removal of one thing."""
     return Change(key, "remove", (), {}, observed.resources[key])
@@ -67,5 +78,5 @@ def waiting(target: Target, observed: Observed) -> dict[str, tuple[str, ...]]:
         member.name: member.hosts
         for wave in target.order
         for member in wave.members
-        if member.hosts and observed.unread.issuperset(member.hosts)
+        if member.hosts and observed.left_out.issuperset(member.hosts)
     }

@@ -79,10 +79,14 @@ def steps_of(
     target: Target,
     changes: Mapping[Key, Change],
     removed: Iterable[Change],
+    freeing: Iterable[Change],
     observed: Observed,
     agents: Mapping[str, AgentStatus],
 ) -> dict[Stage, tuple[Step, ...]]:
-    """Every step by its stage, but for the record of the release."""
+    """Every step by its stage, but for the record of the release.
+
+    `freeing` removes the agents that hold what has to be replaced; the rollout creates them again.
+    """
     steps: dict[Stage, list[Step]] = defaultdict(list)
     by_stage: dict[Stage, list[Change]] = defaultdict(list)
     removed = tuple(removed)
@@ -92,6 +96,8 @@ def steps_of(
     by_stage["prune"] = [change for change in removed if change.key.kind not in REMOVABLE]
     for stage, found in by_stage.items():
         steps[stage] = list(_host_steps(found))
+    if held := _by_host(freeing):
+        steps["networks"].insert(0, Step("remove the agents that hold what is replaced", held))
     if observed.stopped:
         steps["engine"].append(_recheck(target, observed))
     if target.manager not in observed.unread:
@@ -102,6 +108,13 @@ def steps_of(
             *_rollout(target, changes, observed, disturbed, agents),
         ]
     return {stage: tuple(found) for stage, found in steps.items()}
+
+
+def _by_host(changes: Iterable[Change]) -> dict[str, Work]:
+    found: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        found[change.key.host].append(change)
+    return {host: tuple(of_host) for host, of_host in found.items()}
 
 
 def _recheck(target: Target, observed: Observed) -> Step:

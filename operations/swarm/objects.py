@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from http import HTTPStatus
+from dataclasses import replace
 
-import docker.errors
 from docker.types import IPAMConfig, IPAMPool
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from cascade.planning.specs import LABEL_SYSTEM
-from operations.engine_client import EngineClient
 from operations.polling import poll
 from operations.run import Run, WorkFailed
+from operations.swarm.removal import remove
 
 ALLOCATION_DEADLINE_S = 15.0
 
@@ -23,6 +22,8 @@ def create_network(run: Run, host: Host, change: Change) -> None:
     wanted, name = change.desired, change.key.name
     pools = [IPAMPool(subnet=wanted["subnet"])] if "subnet" in wanted else []
     client = run.client(host.name)
+    if change.action == "replace":
+        remove(run, host, (replace(change, action="remove"),))
     client.create_network(
         name,
         driver=wanted["driver"],
@@ -56,18 +57,5 @@ def create_config(run: Run, host: Host, change: Change) -> None:
         client.label_config(name, labels)
         return
     if change.action == "replace":
-        client.remove_config(name)
-    try:
-        client.create_config(name, base64.b64decode(change.desired["data"]), labels)
-    except docker.errors.APIError as error:
-        if error.status_code != HTTPStatus.CONFLICT:
-            raise
-        _adopt(client, change)
-
-
-def _adopt(client: EngineClient, change: Change) -> None:
-    """Takes over a config that lost its labels: the snapshot could not see it."""
-    name = change.key.name
-    if client.inspect_config(name)["Spec"]["Data"] != change.desired["data"]:
-        raise WorkFailed(f"config {name} is not Cascade's: `docker config rm {name}` there and run again")
-    client.label_config(name, change.desired["labels"])
+        remove(run, host, (replace(change, action="remove"),))
+    client.create_config(name, base64.b64decode(change.desired["data"]), labels)
