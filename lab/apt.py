@@ -148,6 +148,14 @@ def download(package: str, folder: Path) -> None:
     )
 
 
+def unpack(package: str, folder: Path, log: Path, say: Say) -> None:
+    """Lay a package's files out in a folder, without installing it."""
+    if not has_candidate(package):
+        update(log, say)
+    download(package, folder)
+    output(["dpkg-deb", "--extract", str(next(folder.glob("*.deb"))), str(folder)])
+
+
 def has_candidate(package: str) -> bool:
     """Whether the package lists offer a package."""
     found = re.search(r"Candidate: (\S+)", output(["apt-cache", "policy", package]))

@@ -14,7 +14,6 @@ from pathlib import Path
 from shutil import which
 
 from lab import apt
-from lab.commands import output
 from lab.progress import Say, say_aloud, step
 
 REFERENCE = "cascade/stand-in:lab"
@@ -146,11 +145,7 @@ def is_static(program: bytes) -> bool:
 
 def _downloaded_busybox(lab_dir: Path, say: Say) -> bytes:
     with step(say, "Fetching busybox-static with apt"), tempfile.TemporaryDirectory(dir=lab_dir) as folder:
-        if not apt.has_candidate("busybox-static"):
-            apt.update(lab_dir / "apt.log", say)
-        apt.download("busybox-static", Path(folder))
-        package = next(Path(folder).glob("*.deb"))
-        output(["dpkg-deb", "--extract", str(package), folder])
+        apt.unpack("busybox-static", Path(folder), lab_dir / "apt.log", say)
         program = next(
             path for path in Path(folder).rglob("busybox") if path.is_file() and path.parent.name == "bin"
         )

@@ -93,7 +93,7 @@ def lingers(user: str) -> bool:
 def install(watch: Watch) -> Installed:
     """Writes what differs, starts the timer and makes one check; raises NotInstalled and OSError.
 
-    Where nothing differs nothing is done, and no check is made.
+    Where nothing differs and the last check could be made, nothing is done.
     """
     systemd = Systemd(watch.scope)
     service, timer = f"{watch.name}.service", f"{watch.name}.timer"
@@ -106,7 +106,8 @@ def install(watch: Watch) -> Installed:
     if not (systemd.does("is-enabled", "-q", timer) and systemd.does("is-active", "-q", timer)):
         systemd.do("enable", "--now", timer)
         changes.append("the timer is started")
-    checked = not changes or systemd.does("start", service)
+    due = bool(changes) or systemd.does("is-failed", "-q", service)
+    checked = not due or systemd.does("start", service)
     return Installed(tuple(changes), checked, _results(systemd, watch.name))
 
 

@@ -73,10 +73,12 @@ def _value(value: Any) -> str:
 
 def _verdict(document: Document) -> tuple[int, str]:
     release = f"release {document['release']['number']}" if document["release"] else "no release"
-    counts = [
-        f"{len(document[what])} {what}" for what in ("findings", "unwanted", "unknown") if document[what]
+    counts = {"found": "findings", "unwanted": "unwanted", "unknown": "unknown"}
+    said = [
+        "in sync" if document["in_sync"] else "not in sync",
+        release,
+        *(["the files differ from it"] if document["files"]["differ"] else []),
+        *(f"{len(document[name])} {word}" for word, name in counts.items() if document[name]),
+        f"exit code {document['exit_code']}",
     ]
-    files = ["the files differ from it"] if document["files"]["differ"] else []
-    end = f"exit code {document['exit_code']}"
-    said = ", ".join(["in sync" if document["in_sync"] else "not in sync", release, *files, *counts, end])
-    return (INFO if document["exit_code"] == 0 else WARNING), said
+    return (INFO if document["exit_code"] == 0 else WARNING), ", ".join(said)

@@ -36,7 +36,7 @@ def test_each_finding_is_a_line_and_the_last_line_is_what_it_comes_to() -> None:
         f"drift: mainpc file /etc/hosts: {values}; repair: approval",
         "unwanted: mainpc config old",
         "the files differ from the release: pc2 service new: create",
-        "not in sync, release 7, the files differ from it, 2 findings, 1 unwanted, exit code 2",
+        "not in sync, release 7, the files differ from it, 2 found, 1 unwanted, exit code 2",
     ]
 
 
