@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cascade.exit_codes import ERROR
+from cascade.exit_codes import ERROR, INVALID
 from cascade.planning.desired import Desired
+from cascade.planning.plan_file import NoPlan, target_of_plan
 from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_in
 from cascade.planning.target import Target, target_of
 from operations.snapshot import READ_BY_NAME
@@ -35,7 +36,7 @@ class Look:
 
 def look(run: Run) -> Look:
     """Reads the hosts; ends the run where one cannot be read, or the target is not there."""
-    files, options = target_of(run.fleet), run.fleet.options
+    files, options = _files(run), run.fleet.options
     aim = options.rollback or (LAST if options.repair else None)
     if aim is None:
         snapshots = run.snapshots(files.resources, LAST if _in_part(run) else None)
@@ -46,6 +47,17 @@ def look(run: Run) -> Look:
     if not _covered(target.resources, files.resources):
         snapshots = run.snapshots((*files.resources, *target.resources))
     return Look(target, snapshots, release=release)
+
+
+def _files(run: Run) -> Target:
+    """What the files say, or said when a plan was saved."""
+    files = target_of(run.fleet)
+    if run.saved is None or run.fleet.options.rollback:
+        return files
+    try:
+        return target_of_plan(run.saved, files)
+    except NoPlan as error:
+        run.fail(INVALID, f"{run.fleet.options.plan_file} {error}")
 
 
 def read_release(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> tuple[Release, Target]:

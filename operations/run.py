@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
+from pathlib import Path
 from threading import RLock
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -28,7 +29,10 @@ from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.desired import Desired
 from cascade.planning.diff import Change
+from cascade.planning.drift import spared_by
 from cascade.planning.plan import Plan, make_plan
+from cascade.planning.plan_file import NoPlan, PlanFile, moved, saved_changes
+from cascade.planning.plan_file import read as read_plan
 from cascade.planning.preflight import Finding, errors, worth_saying
 from cascade.planning.release import purpose_of
 from cascade.planning.removal import PRUNABLE, REMOVABLE
@@ -74,6 +78,7 @@ class Run:
         self.quiet = False
         self.changing = False
         self.warned = False
+        self.saved: PlanFile | None = None
         self.rolled_out: list[Change] = []
         self.purpose = "deploy"
         self.id = secrets.token_hex(6)
@@ -125,9 +130,20 @@ class Run:
     def load(self, load: Callable[..., Inventory], *args: Any, **kwargs: Any) -> Inventory:
         """Loads an inventory and checks all files; says every problem and raises Stopped if there is one."""
         try:
-            return self.read(load, *args, **kwargs)
+            inventory = self.read(load, *args, **kwargs)
         except InvalidFiles as invalid:
             self.fail(INVALID, *map(str, invalid.problems))
+        if path := self.fleet.options.plan_file:
+            self.saved = self._saved_plan(path)
+        return inventory
+
+    def _saved_plan(self, path: str) -> PlanFile:
+        try:
+            return read_plan(Path(path).read_text(encoding="utf-8"))
+        except NoPlan as error:
+            self.fail(INVALID, f"{path} {error}")
+        except (OSError, UnicodeDecodeError) as error:
+            self.fail(INVALID, f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
     def read(self, load: Callable[..., Inventory], *args: Any, **kwargs: Any) -> Inventory:
         """Loads an inventory and checks all files, before anything else; raises InvalidFiles."""
@@ -206,6 +222,8 @@ class Run:
         if plan.refused:
             self.fail(ERROR, *map(str, plan.unknown), *plan.refused)
         self.refuse(plan.unknown)
+        if self.saved and (since := moved(self.saved.changes, saved_changes(plan.changes))):
+            self.fail(ERROR, *since, "the hosts have moved since the plan was made: make it anew")
         return seen, plan
 
     def _locked(self, seen: Look, plan: Plan, since: Stopwatch) -> tuple[Look, Plan]:
@@ -282,7 +300,11 @@ class Run:
         options = self.fleet.options
         kinds = PRUNABLE if options.prune else REMOVABLE if options.rollback else ()
         with self.timed("planning"):
-            return make_plan(seen.target, seen.snapshots, kinds, seen.last)
+            plan = make_plan(seen.target, seen.snapshots, kinds, seen.last)
+            if options.repair:
+                spare = spared_by(plan, options.repair)
+                plan = make_plan(seen.target, seen.snapshots, kinds, seen.last, spare)
+        return plan
 
     def preflight(self, snapshots: dict[str, Any], plan: Plan) -> tuple[Finding, ...]:
         """What there is to say of the hosts before this plan is carried out."""

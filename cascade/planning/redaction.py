@@ -45,6 +45,13 @@ def secrets_of(spec: Any) -> list[str]:
     return sorted(set(_secrets(spec)) - {""}, key=len, reverse=True)
 
 
+def masked(value: Any, secrets: list[str], name: str = "") -> Any:
+    """A part of a spec that stands under a name, without these secrets of the whole."""
+    if name != "AGENT_CONFIG" or not isinstance(value, str):
+        return _without(value, secrets, name)
+    return _masked(f"{name}={value}", secrets, "").partition("=")[2]
+
+
 def shows(text: str, secret: str) -> bool:
     """Whether a text gives a secret away; a very short one stands by chance in too many words."""
     return secret == text or (len(secret) >= _LEAST and secret in text)

@@ -13,8 +13,8 @@ from typing import Any, get_args
 from cascade.model.options import Options
 from cascade.planning.desired import Desired, Stage
 from cascade.planning.observed import Labels, Observed
-from cascade.planning.resource import Key, Kind
 from cascade.planning.removal import REMOVABLE
+from cascade.planning.resource import Key, Kind
 from cascade.planning.specs import LABEL_DIGEST, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target, recorded
 from cascade.planning.waves import Member, Wave
@@ -140,7 +140,7 @@ def target_in(document: Document, origin: str, files: Target) -> Target:
         raise NoRelease(f"is of format {document.get('format')}, and this Cascade reads {FORMAT}")
     try:
         resources = tuple(_resource(item, files) for item in document["resources"])
-        waves = tuple(map(_wave, document["waves"]))
+        waves = tuple(map(wave_in, document["waves"]))
         system, manager, hosts = document["system"], document["manager"], tuple(document["hosts"])
     except (KeyError, TypeError, ValueError) as error:
         raise NoRelease(f"is damaged: {type(error).__name__}: {error}") from error
@@ -169,7 +169,8 @@ def _resource(item: list[Any], files: Target) -> Desired:
     return Desired(stage, key, {**fields, **local})
 
 
-def _wave(document: Document) -> Wave:
+def wave_in(document: Document) -> Wave:
+    """A wave as a document has it; raises KeyError or TypeError."""
     return Wave(**{**document, "members": tuple(map(_member, document["members"]))})
 
 
