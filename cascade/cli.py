@@ -22,6 +22,7 @@ COMMANDS = {
     "logs": "cascade.commands.logs:command",
     "down": "cascade.commands.down:command",
     "images": "cascade.commands.images:command",
+    "lock": "cascade.commands.lock:command",
     "lab": "lab.cli:lab",
 }
 

@@ -95,6 +95,10 @@ class Trail:
             raise
         self._write(journal, host, deeds, DONE)
 
+    def note(self, host: Host, work: object) -> None:
+        """Writes down what is done already."""
+        self._write(self._journal(host), host, deeds_of(work), DONE)
+
     def begin(self, host: Host, work: object) -> None:
         """Work whose commands pyinfra runs itself; `end` says how they went."""
         self._journal(host)

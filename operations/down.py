@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import groupby
 from typing import Any
 
 import docker.errors
+from pyinfra.api.host import Host
 
 from cascade.exit_codes import ERROR
+from cascade.planning.audit import Deed
 from cascade.planning.diff import Change
 from cascade.planning.observed import Observed, observe
 from cascade.planning.removal import agents_of, group_of, removals, waiting
@@ -109,8 +111,13 @@ def stop_agents(run: Run, standing: Standing) -> Iterator[str]:
     """Removes group after group; yields what was done. Raises WorkFailed or what the engine said."""
     for group, changes in standing.agents.items():
         for host, found in groupby(sorted(changes, key=lambda change: change.key.host), lambda c: c.key.host):
-            remove(run, run.state.inventory.get_host(host), tuple(found))
+            _stop(run, run.state.inventory.get_host(host), tuple(found))
         yield f"{group}: {len(changes)} agents stopped"
+
+
+def _stop(run: Run, host: Host, changes: tuple[Change, ...]) -> None:
+    with run.on_record(host, changes):
+        remove(run, host, changes)
 
 
 def purge(run: Run, standing: Standing) -> Iterator[str]:
@@ -126,7 +133,8 @@ def purge(run: Run, standing: Standing) -> Iterator[str]:
         return
     manager = run.fleet.manager.name
     for host in sorted(standing.members, key=lambda name: name == manager):
-        run.client(host).leave_swarm(force=True)
+        with _removing(run, host, "swarm", host):
+            run.client(host).leave_swarm(force=True)
         yield f"{host}: has left the Swarm"
 
 
@@ -146,16 +154,23 @@ def _remove_volume(run: Run, host: str, name: str) -> None:
                 raise
             raise WorkFailed(str(error.explanation)) from error
 
-    poll(f"{host}: volume {name}", gone, IN_USE_DEADLINE_S)
+    with _removing(run, host, "volume", name):
+        poll(f"{host}: volume {name}", gone, IN_USE_DEADLINE_S)
 
 
 def _remove_network(run: Run, name: str) -> None:
     """Removal of an overlay takes effect after it was granted."""
-    client = run.client(run.fleet.manager.name)
+    manager = run.fleet.manager.name
+    client = run.client(manager)
 
     def gone() -> None:
         with suppress(docker.errors.NotFound):
             client.remove_network(name)
             raise WorkFailed("it is still there")
 
-    poll(f"network {name}", gone, IN_USE_DEADLINE_S)
+    with _removing(run, manager, "network", name):
+        poll(f"network {name}", gone, IN_USE_DEADLINE_S)
+
+
+def _removing(run: Run, host: str, kind: str, name: str) -> AbstractContextManager[None]:
+    return run.on_record(run.state.inventory.get_host(host), Deed("remove", kind, name))

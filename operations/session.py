@@ -14,6 +14,7 @@ import pyinfra_cli  # noqa: F401 - its import patches the standard library for g
 from pyinfra.api.config import Config
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
 from pyinfra.api.output import set_echo, set_formatter
 from pyinfra.api.state import State, StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
@@ -93,6 +94,16 @@ def disconnected(run: Run) -> Iterator[None]:
         yield
     finally:
         disconnect_all(run.state)
+
+
+@contextmanager
+def with_manager(inventory: Path) -> Iterator[tuple[Run, Host]]:
+    """A run connected to the manager alone, whatever the images and the other hosts are like."""
+    run = load(inventory, check_images=False)
+    manager = run.state.inventory.get_host(run.fleet.manager.name)
+    run.state.limit_hosts = [manager]
+    with connected(run):
+        yield run, manager
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from cascade.model.quantities import parse_seconds
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -41,6 +43,22 @@ fingerprint_option = click.option(
 
 stand_ins_option = click.option(
     "--stand-ins", is_flag=True, help="The stand-in image in place of every other: a rehearsal."
+)
+
+
+def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """A duration such as 90, 90s, 10m or 1h30m, for click's callback."""
+    try:
+        return None if value is None else parse_seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+lock_wait_option = click.option(
+    "--lock-wait",
+    metavar="SECONDS",
+    callback=seconds,
+    help="Wait so long, 90 or 10m, for somebody else who holds the lock.",
 )
 
 

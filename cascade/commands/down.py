@@ -11,7 +11,13 @@ import docker.errors
 import requests
 from paramiko import SSHException
 
-from cascade.commands.arguments import chosen, inventory_argument, limit_option, stand_ins_option
+from cascade.commands.arguments import (
+    chosen,
+    inventory_argument,
+    limit_option,
+    lock_wait_option,
+    stand_ins_option,
+)
 from cascade.commands.failures import Failed, Lost
 from operations.down import Standing, purge, stop_agents, the_swarm_stays, what_stands
 from operations.run import Run, WorkFailed
@@ -26,6 +32,7 @@ from operations.session import session
     "--purge", "purging", is_flag=True, help="Destroy volumes, networks and the Swarm too. Asks twice."
 )
 @stand_ins_option
+@lock_wait_option
 @click.option("--yes", is_flag=True, help="Do not ask whether to stop the agents.")
 @click.option(
     "--confirm", metavar="SYSTEM", help="The system's name, in answer to the second question of --purge."
@@ -36,6 +43,7 @@ def command(
     group: tuple[str, ...],
     purging: bool,
     stand_ins: bool,
+    lock_wait: float | None,
     yes: bool,
     confirm: str | None,
 ) -> None:
@@ -44,7 +52,8 @@ def command(
         raise click.UsageError("--purge is for the whole system: leave out --limit and --group")
     if not sys.stdin.isatty() and not (yes and (confirm or not purging)):
         raise click.UsageError("there is no terminal to ask on: add --yes, and --confirm SYSTEM with --purge")
-    with session(inventory, limit, chosen({"group": group, "stand_ins": stand_ins})) as run:
+    options = chosen({"group": group, "stand_ins": stand_ins, "lock_wait": lock_wait})
+    with session(inventory, limit, options) as run:
         standing = what_stands(run)
         for line in _told(run, standing, purging):
             click.echo(line)
@@ -52,8 +61,11 @@ def command(
             return
         _ask(run, purging, yes, confirm)
         try:
-            for line in _done(run, standing, purging):
-                click.echo(line)
+            with run.locked("down"):
+                if what_stands(run) != standing:
+                    raise WorkFailed("what stands has changed since it was shown, and nothing was done")
+                for line in _done(run, standing, purging):
+                    click.echo(line)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as error:
             raise Failed(f"{getattr(error, 'explanation', None) or error}; run it again to go on") from error
         except (SSHException, EOFError, OSError) as error:

@@ -13,14 +13,21 @@ import docker.errors
 import requests
 from paramiko import SSHException
 
-from cascade.commands.arguments import chosen, inventory_argument, json_option, limit_option, stand_ins_option
+from cascade.commands.arguments import (
+    chosen,
+    inventory_argument,
+    json_option,
+    limit_option,
+    lock_wait_option,
+    stand_ins_option,
+)
 from cascade.commands.failures import Failed, Lost, Mistake
 from cascade.exit_codes import ATTENTION, ERROR
 from cascade.image_report import code_of, image_lines, megabytes
 from cascade.model.image import PINS, BuildImage
 from operations.build import BuildFailed, build, is_built
 from operations.pins import Resolved, record, resolve
-from operations.run import WorkFailed
+from operations.run import Run, WorkFailed
 from operations.session import connected, load, session
 from operations.swarm.overview import overview
 from operations.swarm.prune import Leftover, leftovers, prune
@@ -122,19 +129,26 @@ def list_command(inventory: Path, limit: Iterable[str], as_json: bool) -> None:
 @inventory_argument
 @limit_option
 @stand_ins_option
+@lock_wait_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--ended", is_flag=True, help="Remove ended containers of replaced tasks that hold such an image."
 )
 @json_option
 def prune_command(
-    inventory: Path, limit: Iterable[str], stand_ins: bool, yes: bool, ended: bool, as_json: bool
+    inventory: Path,
+    limit: Iterable[str],
+    stand_ins: bool,
+    lock_wait: float | None,
+    yes: bool,
+    ended: bool,
+    as_json: bool,
 ) -> None:
     """Remove images that Cascade brought to the hosts and that nothing wants or uses any more.
 
     Exit code 2: there is something, and it was not removed.
     """
-    with session(inventory, limit, chosen({"stand_ins": stand_ins})) as run:
+    with session(inventory, limit, chosen({"stand_ins": stand_ins, "lock_wait": lock_wait})) as run:
         try:
             found = list(leftovers(run, ended))
             going = [item for item in found if not item.stays]
@@ -142,8 +156,8 @@ def prune_command(
                 for line in _prune_lines(found):
                     click.echo(line)
             remove = bool(going) and (yes or (not as_json and _asked()))
-            for item in going if remove else ():
-                prune(run, item)
+            if remove:
+                _prune(run, found, ended)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as error:
             raise Failed(str(getattr(error, "explanation", None) or error)) from error
         except (SSHException, EOFError, OSError) as error:
@@ -154,6 +168,18 @@ def prune_command(
         click.echo("removed")
     if going and not remove:
         raise SystemExit(ATTENTION)
+
+
+def _prune(run: Run, found: list[Leftover], ended: bool) -> None:
+    """Under the lock, where nobody has begun to use one of them since they were shown."""
+    with run.locked("images prune"):
+        if list(leftovers(run, ended)) != found:
+            raise WorkFailed(
+                "the images have changed since they were shown, and none was removed: run it again"
+            )
+        for item in found:
+            if not item.stays:
+                prune(run, item)
 
 
 def _prune_lines(found: list[Leftover]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import docker.errors
 from pyinfra.api.host import Host
 
+from cascade.planning.audit import Deed
 from cascade.planning.specs import LABEL_SYSTEM
 from operations.engine_client import API_VERSION, EngineClient
 from operations.run import Run, WorkFailed
@@ -114,7 +115,12 @@ def _why_it_stays(others: Iterable[str], users: list[Item], ended: list[Item], w
 
 def prune(run: Run, leftover: Leftover) -> None:
     """Removes one leftover and forgets it; raises WorkFailed when the engine will not."""
-    client, host = run.client(leftover.host), run.state.inventory.get_host(leftover.host)
+    host = run.state.inventory.get_host(leftover.host)
+    with run.on_record(host, Deed("remove", "image", leftover.image)):
+        _prune(run.client(leftover.host), host, leftover)
+
+
+def _prune(client: EngineClient, host: Host, leftover: Leftover) -> None:
     try:
         for container in leftover.ended:
             client.remove_container(container)
