@@ -108,7 +108,7 @@ def test_a_group_that_is_no_longer_enabled_is_removed_alone(
     assert {change.action for change in plan.changes} == {"remove"}
     assert groups(plan) == {group}
     assert len(plan.changes) == agents
-    (step,) = (step for steps in plan.steps.values() for step in steps)
+    (step,) = plan.steps["rollout"]
     assert step.name == f"{group}: remove {agents} agents, which are not enabled"
     assert step.work.keys() == hosts
     assert {status.member.group for status in plan.agents} == set(fleet.group_order) - {group}

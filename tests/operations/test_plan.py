@@ -358,13 +358,13 @@ SETTINGS_CASES = (
     Case(
         "the settings changed after the engine had started with others",
         all_of(changed_after_start("pc2"), setting("another", "pc2", "files", SETTINGS_STAMP, "content")),
-        (f"update daemon-settings {DAEMON} on pc2",),
+        (f"update daemon-settings {DAEMON} on pc2: running engine",),
         SHAKEN_PC2_GATES,
     ),
     Case(
         "the settings changed, and nobody knows what the engine started with",
         all_of(changed_after_start("pc2"), setting(None, "pc2", "files", SETTINGS_STAMP)),
-        (f"update daemon-settings {DAEMON} on pc2",),
+        (f"update daemon-settings {DAEMON} on pc2: running engine",),
         SHAKEN_PC2_GATES,
     ),
     Case(
@@ -464,25 +464,15 @@ OBJECT_CASES = (
         ("cascade-request-handler wave 1/1", "cascade-pc2-apps wave 1/1"),
     ),
     Case(
-        "a network has another subnet",
-        setting("172.21.0.0/16", *network("cascade-internal", "IPAM", "Config", 0, "Subnet")),
-        ("replace network cascade-internal on mainpc: subnet",),
-        refused=("subnet 172.21.0.0/16 → 172.20.0.0/16; it cannot be changed in place: `docker network rm",),
-    ),
-    Case(
-        "a network was made without driver and subnet",
-        all_of(
-            setting("", *network("cascade-internal", "Driver")),
-            setting(None, *network("cascade-internal", "IPAM", "Config")),
+        "a network reaches nowhere any more",
+        setting(True, *network("cascade-external", "Internal")),
+        (
+            "replace network cascade-external on mainpc: internal",
+            f"replace service {COORDINATOR} on mainpc: network cascade-external",
+            "replace service cascade-pc2-apps_remote-connector-agent on mainpc: network cascade-external",
+            "replace service cascade-pc2-apps_unified-web-agent on mainpc: network cascade-external",
         ),
-        ("replace network cascade-internal on mainpc: driver, subnet",),
-        refused=("mainpc: network cascade-internal: driver  → overlay, subnet unset → 172.20.0.0/16",),
-    ),
-    Case(
-        "a network reaches outside",
-        setting(False, *network("cascade-internal", "Internal")),
-        ("replace network cascade-internal on mainpc: internal",),
-        refused=("mainpc: network cascade-internal: internal False → True",),
+        ("cascade-request-handler wave 1/1", "cascade-pc2-apps wave 1/1"),
     ),
     Case(
         "a network that names no subnet got another one",
@@ -935,13 +925,17 @@ def gates(plan: Plan) -> tuple[str, ...]:
 
 
 def planned(plan: Plan) -> list[Change]:
-    """The changes as the steps hold them; each must stand with its own host."""
+    """The changes as the steps hold them; each must stand with its own host.
+
+    An agent that holds what is replaced is removed first: that is a part of its own replacement.
+    """
     found: list[Change] = []
     for host, work in works(plan):
         if isinstance(work, tuple):
             assert all(change.key.host == host for change in work)
             found += work
-    return found
+    replaced = {change.key for change in found if change.action == "replace"}
+    return [change for change in found if change.action != "remove" or change.key not in replaced]
 
 
 def ungated(plan: Plan) -> set[str]:
@@ -981,6 +975,46 @@ def test_a_host_container_that_can_do_more_is_replaced(
 ) -> None:
     done(converged)
     assert [change.key.name for change in make_plan(target_of(fleet), converged).changes] == [WAKE_WORD]
+
+
+MADE_ANEW = {
+    "with another subnet": (
+        setting("172.21.0.0/16", *network("cascade-internal", "IPAM", "Config", 0, "Subnet")),
+        "subnet",
+    ),
+    "without driver and subnet": (
+        all_of(
+            setting("", *network("cascade-internal", "Driver")),
+            setting(None, *network("cascade-internal", "IPAM", "Config")),
+        ),
+        "driver, subnet",
+    ),
+    "so that it reaches outside": (
+        setting(False, *network("cascade-internal", "Internal")),
+        "internal",
+    ),
+}
+
+
+@pytest.mark.parametrize(("done", "fields"), MADE_ANEW.values(), ids=MADE_ANEW.keys())
+def test_a_network_that_was_made_anew_is_replaced_with_every_agent_in_it(
+    done: Mutation, fields: str, converged: Snapshots, fleet: Fleet
+) -> None:
+    done(converged)
+    plan = make_plan(target_of(fleet), converged)
+    network, *agents = plan.changes
+    assert said(network) == f"replace network cascade-internal on mainpc: {fields}"
+    place = {member.name: n for n, wave in enumerate(rollout_order(fleet)) for member in wave.members}
+    assert {change.key.name for change in agents} == place.keys()
+    assert {change.action for change in agents} == {"replace"}
+    freeing, replacing = plan.steps["networks"]
+    (removed,) = freeing.work.values()
+    assert isinstance(removed, tuple)
+    places = [place[change.key.name] for change in removed]
+    assert places == sorted(place.values(), reverse=True)
+    assert replacing.name == "replace network cascade-internal"
+    assert len(gates(plan)) == len(rollout_order(fleet))
+    assert plan.refused == ()
 
 
 def test_nobody_is_told_to_remove_a_volume_only_because_it_has_no_label(
@@ -1072,9 +1106,10 @@ def test_on_a_bare_fleet_every_wave_is_made_whole_and_then_gated(bare: Snapshots
 
 
 def test_a_gate_waits_as_long_as_its_slowest_health_check_may_take(bare: Snapshots, fleet: Fleet) -> None:
+    health = {one.name: one.health for workloads in fleet.workloads.values() for one in workloads}
     for _, work in works(make_plan(target_of(fleet), bare)):
         if isinstance(work, Gate):
-            checks = [one.health for one in work.wave.members if one.health]
+            checks = [check for one in work.wave.members if (check := health[one.name])]
             slowest = max(c.start_period + c.retries * (c.interval + c.timeout) for c in checks)
             assert work.deadline_s > slowest
 

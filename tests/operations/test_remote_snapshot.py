@@ -79,6 +79,8 @@ def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet)
         "files": [SYSCTL_FILE, DAEMON_SETTINGS, SETTINGS_STAMP],
         "contents": [DAEMON_SETTINGS, SETTINGS_STAMP],
         "units": ["docker.service"],
+        "containers": [],
+        "configs": [],
         "label": "cascade.system=cascade",
         "release_label": "cascade.release",
         "release": None,
