@@ -19,7 +19,6 @@ Repair = Literal["automatic", "approval", "none"]
 ENGINE_UNIT = "docker.service"
 # Their installation starts the engine anew; the command line and its plugins do not.
 ENGINE_PROGRAMS = frozenset({"docker.io", "docker-ce", "containerd.io"})
-_ENGINE_KINDS = ("daemon-settings", "unit", "package")
 # Swarm changes these of a service while its tasks run on.
 _BESIDE_THE_TASKS = ("Mode", "UpdateConfig", "RollbackConfig", "Labels", "Name")
 
@@ -90,9 +89,19 @@ def _values(change: Change) -> Iterator[tuple[str, Any, Any]]:
 
 
 def repairs(plan: Plan) -> dict[Key, Repair]:
-    """For each change of a plan, what it spares included, whether it may be made without a person."""
+    """For each change of a plan, what it spares included, whether it may be made without a person.
+
+    What has to be replaced takes as much as the agents that hold it.
+    """
     changes, members = (*plan.changes, *plan.spared), members_by_key(plan.target)
-    return {change.key: _repair(plan, change, members) for change in changes}
+    found = {change.key: _repair(plan, change, members) for change in changes}
+    held = {
+        key
+        for change in changes
+        if found[change.key] == "approval" and change.action == "replace"
+        for key in held_by(plan.target.manager, change.observed or {})
+    }
+    return {key: "approval" if key in held and found[key] == "automatic" else found[key] for key in found}
 
 
 def _repair(plan: Plan, change: Change, members: Mapping[Key, Member]) -> Repair:
