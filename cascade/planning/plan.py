@@ -13,6 +13,7 @@ from cascade.planning.observed import Labels, Observed, Snapshot, in_config_fold
 from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
 from cascade.planning.removal import HELD, REMOVABLE, agents_of, held_by, removal, removals, unwanted, waiting
 from cascade.planning.resource import Fields, Key, Kind, Unknown
+from cascade.planning.shown import shown_fields
 from cascade.planning.specs import LABEL_DIGEST, LABEL_RELEASE
 from cascade.planning.steps import AgentStatus, Record, Step, record_step, steps_of
 from cascade.planning.target import Target
@@ -54,7 +55,7 @@ class Plan:
     def differences(self) -> Iterator[str]:
         """What differs of things that are there, field by field; what is not there at all names itself."""
         for change in self.changes:
-            for difference in change.fields:
+            for difference in shown_fields(change):
                 yield f"{change.key.host}: {change.key.kind} {change.key.name}: {difference}"
 
 
@@ -79,16 +80,17 @@ def make_plan(
     wanted = _as_scaled(present, observed)
     found = _changes(wanted, observed)
     changes = {key: change for key, change in found.items() if key not in spare}
-    held = dict(_in_the_way(wanted, changes, observed))
-    changes |= held
+    holders = _holders(target.manager, changes.values(), observed)
+    changes |= _replacements(wanted, changes, holders, observed)
     not_wanted = sorted(unwanted(target, observed))
     gone = [key for key in not_wanted if key.kind in prune or in_config_folder(key)]
     removed = _removed(target, observed, gone)
+    going = changes.keys() | {change.key for change in removed}
     agents = {
         status.member.name: status for wave in wanted.waves for status in _statuses(wave, wanted, observed)
     }
     record = _record(present, observed, last)
-    freeing = removals(target, observed, held)
+    freeing = removals(target, observed, holders.keys() & going)
     steps = steps_of(wanted, changes, removed, freeing, observed, agents)
     if record:
         steps["release"] = (record_step(record.number, record.target),)
@@ -97,7 +99,7 @@ def make_plan(
         steps=steps,
         changes=(*removed, *changes.values()),
         unknown=tuple(observed.unknown),
-        refusals=dict(_refused(changes.values())),
+        refusals=dict(_refused(changes.values(), holders, going)),
         notes=tuple(_notes(target, observed, bool(changes))),
         agents=tuple(agents.values()),
         stopped=frozenset(observed.stopped),
@@ -166,18 +168,29 @@ def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
     return changes
 
 
-def _in_the_way(
-    target: Target, changes: Mapping[Key, Change], observed: Observed
-) -> Iterator[tuple[Key, Change]]:
-    """The replacement of every agent that holds a network or config which has to be replaced itself."""
-    replaced = {key for key, change in changes.items() if change.action == "replace" and key.kind in HELD}
-    for key, fields in observed.resources.items():
-        if key.kind not in REMOVABLE or key not in target.wanted:
-            continue
-        for held in sorted(replaced & set(held_by(target.manager, fields))):
-            reason = FieldChange(f"{held.kind} {held.name}", "the one that is replaced", "its replacement")
-            known = changes[key].fields if key in changes else ()
-            yield key, Change(key, "replace", (reason, *known), target.wanted[key], fields)
+def _holders(manager: str, changes: Iterable[Change], observed: Observed) -> dict[Key, tuple[Key, ...]]:
+    """Every agent that holds a network or config which has to be replaced, with what it holds of these."""
+    replaced = {change.key for change in changes if change.action == "replace" and change.key.kind in HELD}
+    agents = sorted(key for key in observed.resources if key.kind in REMOVABLE)
+    held = {key: replaced.intersection(held_by(manager, observed.resources[key])) for key in agents}
+    return {key: tuple(sorted(found)) for key, found in held.items() if found}
+
+
+def _replacements(
+    target: Target, changes: Mapping[Key, Change], holders: Mapping[Key, tuple[Key, ...]], observed: Observed
+) -> dict[Key, Change]:
+    """The replacement of the agents that cannot keep what they hold."""
+    found = {}
+    for item in target.resources:
+        if held := holders.get(item.key):
+            reasons = [
+                FieldChange(f"{key.kind} {key.name}", "the one that is replaced", "its replacement")
+                for key in held
+            ]
+            known = changes[item.key].fields if item.key in changes else ()
+            before = observed.resources[item.key]
+            found[item.key] = Change(item.key, "replace", (*reasons, *known), item.fields, before)
+    return found
 
 
 def _removed(target: Target, observed: Observed, pruned: Iterable[Key]) -> tuple[Change, ...]:
@@ -197,8 +210,13 @@ def _statuses(wave: Wave, target: Target, observed: Observed) -> Iterator[AgentS
 
 
 def _record(target: Target, observed: Observed, last: Last) -> Record | None:
-    """The release that follows from this plan, unless it would say the same as the last one."""
+    """The release that follows from this plan, unless it would say the same as the last one.
+
+    None either while nobody can say what the rest of the fleet is, because the manager cannot be asked.
+    """
     if observed.lost or target.manager in observed.unread:
+        return None
+    if target.manager in observed.stopped and (target.partial or observed.unread):
         return None
     whole = merged(target, observed, last)
     latest = observed.releases[-1] if observed.releases else {}
@@ -207,20 +225,28 @@ def _record(target: Target, observed: Observed, last: Last) -> Record | None:
     return Record(next_number(observed.releases), whole)
 
 
-def _refused(changes: Iterable[Change]) -> Iterator[tuple[Key, str]]:
+def _refused(
+    changes: Iterable[Change], holders: Mapping[Key, tuple[Key, ...]], going: Collection[Key]
+) -> Iterator[tuple[Key, str]]:
     for change in changes:
-        if refusal := _refusal(change):
+        staying = [key.name for key, held in holders.items() if change.key in held and key not in going]
+        if refusal := _refusal(change, staying):
             yield change.key, refusal
 
 
-def _refusal(change: Change) -> str:
-    """Why Cascade does not do this by itself, with what a person can do; else an empty string."""
+def _refusal(change: Change, staying: Collection[str]) -> str:
+    """Why Cascade does not do this by itself, with what a person can do; else an empty string.
+
+    `staying` are agents that hold what is to be replaced, and that this run leaves alone.
+    """
     kind, name = change.key.kind, change.key.name
     where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
     if kind == "swarm" and change.action == "update":
         return f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
     if kind == "volume" and change.action == "replace":
         return f"{where}; its data would be lost: save them, `docker volume rm {name}` there and run again"
+    if staying:
+        return f"{where}; {', '.join(staying)} hold it: deploy the whole fleet, or remove what is not of it"
     if kind == "config" and change.action != "update" and "data" not in change.desired:
         return (
             f"{change.key.host}: config {name} is not there, and no file says what it holds: choose a"

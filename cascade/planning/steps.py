@@ -85,11 +85,13 @@ def steps_of(
 ) -> dict[Stage, tuple[Step, ...]]:
     """Every step by its stage, but for the record of the release.
 
-    `freeing` removes the agents that hold what has to be replaced; the rollout creates them again.
+    `freeing` removes the agents that hold what has to be replaced; the rollout creates again what is wanted.
     """
     steps: dict[Stage, list[Step]] = defaultdict(list)
     by_stage: dict[Stage, list[Change]] = defaultdict(list)
-    removed = tuple(removed)
+    freeing = tuple(freeing)
+    freed = {change.key for change in freeing}
+    removed = [change for change in removed if change.key not in freed]
     for item in target.resources:
         if item.stage != "rollout" and item.key in changes:
             by_stage[item.stage].append(changes[item.key])

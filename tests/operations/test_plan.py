@@ -1237,7 +1237,7 @@ def test_with_the_worker_left_out_a_converged_manager_needs_nothing(
     converged: Snapshots, fleet: Fleet
 ) -> None:
     del converged["pc2"]
-    plan = make_plan(target_of(fleet), converged)
+    plan = make_plan(target_of(fleet), converged, last=target_of(fleet))
     assert plan.changes == ()
     assert [*works(plan)] == []
 
