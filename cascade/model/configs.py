@@ -41,9 +41,9 @@ def _file(path: object, info: ValidationInfo) -> Beside:
 
 
 def _content(content: str) -> str:
-    size = len(content.encode())
-    if not 1 <= size <= LARGEST_BYTES:
-        raise ValueError(f"it has {size} bytes, and the Swarm keeps 1 to {LARGEST_BYTES}: write as many")
+    """The group file itself is smaller than the largest config."""
+    if not content:
+        raise ValueError("it is empty, and the Swarm keeps no empty config: write something in it")
     return content
 
 

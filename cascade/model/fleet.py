@@ -424,6 +424,18 @@ def _name_problems(fleet: Fleet) -> Iterator[Problem]:
                 yield Problem(group.file, path, f"{who} answers to {name} on {network} too", fix)
 
 
+def _config_problems(fleet: Fleet) -> Iterator[Problem]:
+    """The Swarm does not tell names of configs apart by letter case."""
+    taken: dict[str, str] = {}
+    for group in fleet.groups.values():
+        for key, config in group.swarm_configs.items():
+            name, path = config.prefix.lower(), path_of(["configs", key])
+            if name in taken:
+                reason = f"{taken[name]} has the name {config.prefix} in the Swarm too"
+                yield Problem(group.file, path, reason, "write another name:")
+            taken.setdefault(name, f"{path} of {group.name}")
+
+
 def _image_problems(fleet: Fleet) -> Iterator[Problem]:
     """A group that is not enabled needs no images yet."""
     used = set()
@@ -460,5 +472,6 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_placement_problems, "hosts node_labels swarm_role"),
     (_port_problems, "node_labels swarm_role ssh_port"),
     (_name_problems, ""),
+    (_config_problems, ""),
     (_image_problems, "images"),
 )

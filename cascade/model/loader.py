@@ -34,6 +34,7 @@ _A_SERVICE = len(("services", "name"))
 _RESTS_ON = {
     "configs": {"source", "target", "tmpfs", "volumes", "x-agents"},
     "constraints": {"placement", "deploy"},
+    "file": {"content", "environment", "external"},
     "depends_on": {"name", "services", "startup_order", "x-agents"},
     "max_replicas_per_node": {"placement", "deploy", "replicas"},
     "networks": {"x-agents"},

@@ -317,6 +317,11 @@ class GroupFile(Strict):
         for missing in sorted({use.source for use in service.configs} - self.configs.keys()):
             fix = f"add {missing}: {{file: ./{missing}}} there"
             yield self._problem(f"{path}.configs", f"{missing} is not declared under configs:", fix)
+        for source in twice(source for source, *_ in {_kept(use) for use in service.configs}):
+            reason = (
+                f"{source} stands twice with different owners or modes, and the engine keeps one file of it"
+            )
+            yield self._problem(f"{path}.configs", reason, "write the same for both, or declare it twice")
         own = [normpath(use.path) for use in service.configs]
         agents = (mount for agent in service.agents for mount in agent.volumes)
         mounted = {*_targets((*service.volumes, *service.tmpfs)), *_targets(agents)}
@@ -362,6 +367,11 @@ class GroupFile(Strict):
 
 def _targets(mounts: Iterable[Mount | Tmpfs]) -> list[str]:
     return [normpath(mount.target) for mount in mounts]
+
+
+def _kept(use: ConfigUse) -> tuple[str, str, str, int]:
+    """What a container has one file for, however often it is mounted."""
+    return use.source, use.uid, use.gid, use.mode
 
 
 def _clashes(names: list[str]) -> list[tuple[str, ...]]:

@@ -58,6 +58,7 @@ PLAIN = {
     },
     "networks": NETWORKS,
     "volumes": {"data": {"name": "shared"}},
+    "configs": {"settings": {"content": "colour: red"}, "other": {"file": "alpha.conf", "name": "other"}},
 }
 AGENT = {
     "name": "Fox",

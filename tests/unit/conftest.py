@@ -33,6 +33,10 @@ volumes:
   - {type: volume, source: data, target: /copy, volume: {nocopy: true}}
   - {type: bind, source: /srv, target: /shared, bind: {propagation: rshared}}
   - {type: tmpfs, target: /cache, tmpfs: {size: 1M, mode: "1700"}}
+configs:
+  - settings
+  - {source: other, target: /etc/fox.conf, uid: "1000", gid: 44, mode: 0400}
+security_opt: ["no-new-privileges:true", "seccomp:unconfined"]
 tmpfs: [/run]
 dns: [192.0.2.53]
 dns_search: [den.example]
@@ -181,6 +185,7 @@ def alpha(
             agents,
             networks={"cascade-internal": {"external": True}, "cascade-external": {"external": True}},
             volumes={"data": None, "shared": {"name": "common"}},
+            configs={"settings": {"content": "colour: red"}, "other": {"content": "x", "name": "taken"}},
         )
         images = {"alpha/image": RegistryImage(reference=f"alpha/image@sha256:{'0' * 64}")}
         settings = home_fleet.settings.model_copy(update={"phases": (("alpha",),), "images": images})

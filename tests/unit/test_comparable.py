@@ -9,14 +9,19 @@ import pytest
 
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
-from cascade.planning.target import target_of
 from cascade.planning.comparable import comparable
 from cascade.planning.diff import diff_fields
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.specs import container_body, service_spec
+from cascade.planning.target import target_of
 
 Rich = Callable[..., tuple[Workload, Fleet]]
 NETWORKS = {"cascade-internal": "fquwbem7r1ouf5m1vttuyxdpe", "cascade-external": "l6hli70lgfcw0u0op7zztxhoe"}
+
+CONFIGS = {
+    f"{prefix}-{hashlib.sha256(data).hexdigest()[:12]}": (f"tk2jvrk6hrqkqkdrvb0zu4t7{prefix[0]}", data)
+    for prefix, data in (("alpha_settings", b"colour: red"), ("taken", b"x"))
+}
 
 KEPT = {"Init", "ForceUpdate", "MaxFailureRatio", "MaxAttempts", "Window", "Replicas"}
 
@@ -31,10 +36,14 @@ def stored(value: Any) -> Any:
 
 
 def by_number(spec: Any) -> Any:
-    """The same service with its networks by ID."""
-    template = spec["TaskTemplate"]
+    """The same service with its networks and configs by ID."""
+    template, container = spec["TaskTemplate"], spec["TaskTemplate"]["ContainerSpec"]
     networks = [{**network, "Target": NETWORKS[network["Target"]]} for network in template["Networks"]]
-    return {**spec, "TaskTemplate": {**template, "Networks": networks}}
+    configs = [
+        {**config, "ConfigID": CONFIGS[config["ConfigName"]][0]} for config in container.get("Configs", ())
+    ]
+    named = {"ContainerSpec": {**container, "Configs": configs}, "Networks": networks}
+    return {**spec, "TaskTemplate": {**template, **named}}
 
 
 def with_defaults(spec: Any) -> Any:
@@ -117,10 +126,10 @@ def snapshot(services: list[Any], containers: list[Any]) -> Mapping[str, Any]:
             "Name": name,
             "Id": number,
             "Driver": "overlay",
-            "Internal": False,
+            "Internal": name == "cascade-internal",
             "Attachable": True,
             "Options": None,
-            "IPAM": {"Config": None},
+            "IPAM": {"Config": [{"Subnet": "172.20.0.0/16"}]},
         }
         for name, number in NETWORKS.items()
     ]
@@ -141,6 +150,15 @@ def snapshot(services: list[Any], containers: list[Any]) -> Mapping[str, Any]:
             "cluster": {"ID": "c1", "DefaultAddrPool": [], "SubnetSize": 24},
             "nodes": [NODE],
             "networks": networks,
+            "configs": [
+                {
+                    "ID": number,
+                    "Name": name,
+                    "Labels": {"cascade.system": "cascade"},
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                }
+                for name, (number, data) in CONFIGS.items()
+            ],
             "services": [{"ID": spec["Name"], "Spec": spec} for spec in services],
             "tasks": [],
         },
@@ -158,7 +176,9 @@ def rollout_changes(plan: Plan) -> list[str]:
 
 def test_a_service_is_planned_once_and_then_needs_no_change(rich: Rich) -> None:
     fox, fleet = rich("service")
-    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [])})) == ["create service alpha_fox: "]
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [])})) == [
+        "create service alpha_fox: "
+    ]
     observed = by_number(in_another_order(with_defaults(stored(service_spec(fox, fleet)))))
     assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([observed], [])})) == []
 
@@ -240,7 +260,9 @@ def test_a_host_container_is_planned_once_and_then_needs_no_change(
     kind: str, rich: Rich, alpha: Callable[..., Any]
 ) -> None:
     fox, fleet = rich("container") if kind == "rich" else plain(alpha)
-    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [])})) == ["create container alpha_fox: "]
+    assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [])})) == [
+        "create container alpha_fox: "
+    ]
     found = inspected("alpha_fox", in_another_order(container_body(fox, fleet)))
     assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])})) == []
 

@@ -540,7 +540,7 @@ def test_the_rhythm_of_the_check_that_an_agent_gets_can_be_changed() -> None:
         (Scale, {"min": -1, "max": 2}, ("min",)),
         (Service, {"image": "a", "privileged": True}, ("privileged",)),
         (Service, {"image": "a", "build": "."}, ("build",)),
-        (Service, {"image": "a", "security_opt": []}, ("security_opt",)),
+        (Service, {"image": "a", "security_opt": ["label:disable"]}, ("security_opt", 0)),
         (Service, {"image": "a", "runtime": "runc"}, ("runtime",)),
         (Service, {"image": "a", "depends_on": ["b", "b"]}, ("depends_on",)),
         (Service, {"image": "a", "depends_on": [{"b": "c"}]}, ("depends_on",)),

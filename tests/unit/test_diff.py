@@ -24,6 +24,8 @@ NAMED: dict[str, Callable[[Any], str]] = {
     "Ports": lambda item: f"{item['PublishedPort']}/{item['Protocol']}",
     "Ulimits": lambda item: item["Name"],
     "Devices": lambda item: item["PathInContainer"],
+    "Configs": lambda item: item["File"]["Name"],
+    "SecurityOpt": lambda item: item.split("=")[0],
 }
 NAMES = {
     ("Mounts", "Target"),
@@ -32,6 +34,7 @@ NAMES = {
     ("Ports", "Protocol"),
     ("Ulimits", "Name"),
     ("Devices", "PathInContainer"),
+    ("Configs", "Name"),
 }
 
 
@@ -95,8 +98,15 @@ def expected_path(spec: Any, path: Path) -> str:
 NOTHING_MORE = {"ForceUpdate", "ExposedPorts"}
 
 
+def item_of(path: Path) -> Path:
+    """The item of a list in which this stands, or nothing."""
+    numbers = [depth for depth, part in enumerate(path) if isinstance(part, int)]
+    return path[: numbers[-1] + 1] if numbers else ()
+
+
 def is_name(path: Path) -> bool:
-    return len(path) > 2 and (path[-3], path[-1]) in NAMES
+    item = item_of(path)
+    return len(path) > len(item) > 1 and (item[-2], path[-1]) in NAMES
 
 
 @pytest.mark.parametrize("kind", ["service", "container"])
@@ -115,11 +125,12 @@ def test_every_single_change_is_found_where_it_was_made(kind: Any, rich: Rich) -
 def test_a_thing_with_another_name_is_one_that_went_and_one_that_came(kind: Any, rich: Rich) -> None:
     spec = desired(kind, rich)
     renamed = [path for path in leaves(spec) if is_name(path)]
-    assert {(path[-3], path[-1]) for path in renamed} >= {("Mounts", "Target"), ("Ulimits", "Name")}
+    found_names = {(item_of(path)[-2], path[-1]) for path in renamed}
+    assert found_names >= {("Mounts", "Target"), ("Ulimits", "Name")}
     for path in renamed:
         other = changed(spec, path)
         found = list(diff_fields(comparable(kind, spec), comparable(kind, other)))
-        ours, theirs = expected_path(spec, path[:-1]), expected_path(other, path[:-1])
+        ours, theirs = expected_path(spec, item_of(path)), expected_path(other, item_of(path))
         assert {field.path for field in found} == {ours, theirs}, path
         assert {field.path for field in found if field.observed is None} == {ours}
         assert {field.path for field in found if field.desired is None} == {theirs}
@@ -187,6 +198,21 @@ def test_what_differs_is_updated(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", ["network", "volume"])
 def test_a_network_or_volume_that_differs_is_replaced(kind: Kind) -> None:
     assert diff({key(kind): {"a": 1}}, {key(kind): {"a": 2}})[key(kind)].action == "replace"
+
+
+@pytest.mark.parametrize(
+    ("observed", "action"),
+    [
+        ({"labels": {"a": "b"}, "sha256": "1"}, "update"),
+        ({"labels": {}, "sha256": "2"}, "replace"),
+        ({"labels": {"a": "b"}, "sha256": "2"}, "replace"),
+    ],
+)
+def test_a_config_with_other_labels_is_updated_and_one_with_another_content_replaced(
+    observed: dict[str, Any], action: str
+) -> None:
+    wanted = {"labels": {}, "sha256": "1"}
+    assert diff({key("config"): wanted}, {key("config"): observed})[key("config")].action == action
 
 
 @pytest.mark.parametrize(
