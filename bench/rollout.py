@@ -18,8 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cascade.planning.specs import container_body, service_spec
-from cascade.planning.waves import rollout_order
+from cascade.planning.target import target_of
 from lab.engine import reachable_engine
 from operations.session import session
 
@@ -53,18 +52,18 @@ def remove_all() -> None:
 
 def waves() -> list[list[dict[str, Any]]]:
     with session(INVENTORY) as run:
-        fleet = run.fleet
+        target = target_of(run.fleet)
     return [
         [
             {
-                "kind": workload.kind,
-                "name": workload.name,
-                "replicas": workload.replicas,
-                "body": (service_spec if workload.kind == "service" else container_body)(workload, fleet),
+                "kind": member.kind,
+                "name": member.name,
+                "replicas": member.replicas,
+                "body": {key: value for key, value in target.wanted[member.key].items() if key != "running"},
             }
-            for workload in wave.members
+            for member in wave.members
         ]
-        for wave in rollout_order(fleet)
+        for wave in target.waves
     ]
 
 

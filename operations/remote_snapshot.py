@@ -235,7 +235,9 @@ def read_configs(query: Any) -> Any:
         config["Spec"]["Labels"] = config["Spec"].get("Labels") or {}
     ours = [config for config in known if config["Spec"]["Labels"].get(label) == system]
     found = [config for config in known if config in ours or config["Spec"]["Name"] in query["configs"]]
-    releases = [config for config in ours if query["release_label"] in config["Spec"]["Labels"]]
+    number = query["release_label"]
+    releases = [config for config in ours if config["Spec"]["Labels"].get(number, "").isdecimal()]
+    releases.sort(key=lambda config: int(config["Spec"]["Labels"][number]))
     return {
         "configs": [
             {
@@ -246,7 +248,7 @@ def read_configs(query: Any) -> Any:
             }
             for config in found
         ],
-        "release": asked_release(releases, query["release"], query["release_label"]),
+        "release": asked_release(releases, query["release"], number),
     }
 
 

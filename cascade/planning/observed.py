@@ -151,7 +151,11 @@ def in_config_folder(key: Key) -> bool:
 def releases_in(engine: Mapping[str, Any], system: str) -> Iterator[Labels]:
     """The labels of every release of a system that its manager keeps, the oldest first."""
     labels = (config["Labels"] for config in engine.get("configs", ()))
-    ours = [found for found in labels if found.get(LABEL_SYSTEM) == system and LABEL_RELEASE in found]
+    ours = [
+        found
+        for found in labels
+        if found.get(LABEL_SYSTEM) == system and found.get(LABEL_RELEASE, "").isdecimal()
+    ]
     yield from sorted(ours, key=lambda found: int(found[LABEL_RELEASE]))
 
 

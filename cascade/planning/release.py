@@ -6,14 +6,14 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from cascade.model.options import Options
 from cascade.planning.desired import Desired, Stage
 from cascade.planning.observed import Labels, Observed
-from cascade.planning.removal import REMOVABLE
+from cascade.planning.removal import REMOVABLE, waiting
 from cascade.planning.resource import Key, Kind
 from cascade.planning.specs import LABEL_DIGEST, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target, recorded
@@ -125,9 +125,11 @@ def target_document(target: Target) -> Document:
 def decoded(data: str) -> Document:
     """The document of a release as the engine gives it, in base64; raises NoRelease."""
     try:
-        document: Document = json.loads(zlib.decompress(base64.b64decode(data)))
+        document = json.loads(zlib.decompress(base64.b64decode(data)))
     except (ValueError, binascii.Error, zlib.error) as error:
         raise NoRelease(f"cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise NoRelease("cannot be read: it is no JSON object")
     return document
 
 
@@ -185,13 +187,31 @@ def merged(target: Target, observed: Observed, last: Last) -> Target:
     about = [item for item in target.resources if item.key.host not in observed.unread]
     if last is None or (len(about) == len(target.resources) and not target.partial):
         return replace(target, resources=tuple(about), waves=_waves_of(target, about))
-    ours = {item.key for item in about}
+    ours, leaving = {item.key for item in about}, set(_leaving(target, observed))
     stages = list(get_args(Stage))
-    rest = [item for item in last.resources if item.key not in ours and _stays(target, observed, item.key)]
+    rest = [
+        item
+        for item in last.resources
+        if item.key not in ours | leaving and _stays(target, observed, item.key)
+    ]
     resources = sorted([*about, *rest], key=lambda item: stages.index(item.stage))
-    others = [wave for wave in last.waves if wave.group not in {own.group for own in target.order}]
-    whole = replace(target, order=(*target.order, *others))
-    return replace(target, resources=tuple(resources), waves=_waves_of(whole, resources))
+    whole = replace(target, order=tuple(_order(target, last, ours)))
+    return replace(whole, resources=tuple(resources), waves=_waves_of(whole, resources))
+
+
+def _order(target: Target, last: Target, ours: Collection[Key]) -> list[Wave]:
+    """The waves of the target; agents that the run is not about are in them as the last release has them."""
+    theirs = {member.key: member for member in last.members}
+    order = [
+        replace(wave, members=tuple(m if m.key in ours else theirs.get(m.key, m) for m in wave.members))
+        for wave in target.order
+    ]
+    known = {member.key for wave in order for member in wave.members}
+    for wave in last.waves:
+        if members := tuple(member for member in wave.members if member.key not in known):
+            order.append(replace(wave, members=members))
+    groups = list(dict.fromkeys(wave.group for wave in order))
+    return sorted(order, key=lambda wave: groups.index(wave.group))
 
 
 def _stays(target: Target, observed: Observed, key: Key) -> bool:
@@ -200,7 +220,15 @@ def _stays(target: Target, observed: Observed, key: Key) -> bool:
         return key.host in target.hosts
     if key.kind in REMOVABLE:
         return key in target.known or target.partial
-    return target.partial and key.kind in ("volume", "config", "image")
+    return target.partial and key.kind in NEEDED
+
+
+def _leaving(target: Target, observed: Observed) -> Iterator[Key]:
+    """The agents of groups that are not to run any more, but for those that nobody can remove now."""
+    kept = waiting(target, observed)
+    for wave in target.order:
+        if wave.group in target.stopped_groups:
+            yield from (member.key for member in wave.members if member.name not in kept)
 
 
 def _waves_of(target: Target, resources: Iterable[Desired]) -> tuple[Wave, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -51,13 +51,14 @@ class Target:
 
     @cached_property
     def digest(self) -> str:
-        """A short name for exactly these resources, in whatever order they are made."""
-        return digest(
-            {
-                " ".join((key.host, key.kind, key.name)): recorded(fields)
-                for key, fields in self.wanted.items()
-            }
-        )
+        """A short name for exactly these resources and agents, in whatever order they are made."""
+        agents = {_name(member.key): asdict(member) for member in self.members}
+        resources = {_name(key): recorded(fields) for key, fields in self.wanted.items()}
+        return digest({"agents": agents, "resources": resources})
+
+
+def _name(key: Key) -> str:
+    return " ".join((key.host, key.kind, key.name))
 
 
 def recorded(fields: Fields) -> dict[str, Any]:
