@@ -10,6 +10,7 @@ from cascade.exit_codes import ERROR, INVALID
 from cascade.planning.desired import Desired
 from cascade.planning.plan_file import NoPlan, target_of_plan
 from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_in
+from cascade.planning.resource import Unknown
 from cascade.planning.target import Target, target_of
 from operations.snapshot import READ_BY_NAME
 
@@ -25,31 +26,32 @@ Snapshots = dict[str, Any]
 class Look:
     """The hosts as they were read, the target, and the last release where a part of the fleet is aimed at.
 
-    `release` is the one that the target comes from.
+    `release` is the one that the target comes from, `lost` says why hosts of the run were not read.
     """
 
     target: Target
     snapshots: Snapshots
     last: Last = None
     release: Release | None = None
+    lost: tuple[Unknown, ...] = ()
 
 
 def look(run: Run) -> Look:
     """Reads the hosts; ends the run where one cannot be read, or the target is not there."""
-    files, options = _files(run), run.fleet.options
+    files, options = files_of(run), run.fleet.options
     aim = options.rollback or (LAST if options.repair else None)
     if aim is None:
-        snapshots = run.snapshots(files.resources, LAST if _in_part(run) else None)
-        return Look(files, snapshots, last=_last(run, snapshots, files))
+        snapshots = run.snapshots(files.resources, LAST if in_part(run) else None)
+        return Look(files, snapshots, last=last_of(run, snapshots, files))
     snapshots = run.snapshots(files.resources, aim)
     run.refuse_without_manager(snapshots)
     release, target = read_release(run, snapshots, files, aim)
-    if not _covered(target.resources, files.resources):
+    if not covered(target.resources, files.resources):
         snapshots = run.snapshots((*files.resources, *target.resources))
     return Look(target, snapshots, release=release)
 
 
-def _files(run: Run) -> Target:
+def files_of(run: Run) -> Target:
     """What the files say, or said when a plan was saved."""
     files = target_of(run.fleet)
     if run.saved is None or run.fleet.options.rollback:
@@ -62,23 +64,42 @@ def _files(run: Run) -> Target:
 
 def read_release(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> tuple[Release, Target]:
     """The release that a snapshot was asked for; ends the run where there is none."""
+    try:
+        return release_read(run, snapshots, files, aim)
+    except NoRelease as error:
+        run.fail(ERROR, f"{files.manager}: {error}")
+
+
+def release_read(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> tuple[Release, Target]:
+    """The release that a snapshot was asked for; raises NoRelease where there is none."""
     found = _release_of(snapshots, files.manager)
     if found is None:
-        which = {LAST: "no release", "previous": "no release before the last one"}.get(
-            aim, f"no release {aim}"
-        )
-        step = "deploy first" if aim == LAST else f"see `cascade history {run.inventory_file}`"
-        run.fail(ERROR, f"{files.manager}: {which} is recorded: {step}")
+        raise NoRelease(_why_none(run, snapshots, files, aim))
     release = release_in(found["Labels"])
     try:
         target = target_in(decoded(found["Data"]), f"release {release.number}", files)
     except NoRelease as error:
-        run.fail(ERROR, f"{files.manager}: release {release.number} {error}")
+        raise NoRelease(f"release {release.number} {error}") from error
     strangers = sorted(set(target.hosts) - set(run.fleet.hosts))
     if strangers or target.manager != files.manager:
         other = ", ".join(strangers) or f"the manager {target.manager}"
-        run.fail(ERROR, f"release {release.number} is of other hosts: {other} is not in {run.inventory_file}")
+        raise NoRelease(f"release {release.number} is of other hosts: {other} is not in {run.inventory_file}")
     return release, target
+
+
+def _why_none(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> str:
+    """Unknown is not the same as absent."""
+    engine = (snapshots.get(files.manager) or {}).get("docker") or {}
+    if files.manager not in snapshots:
+        return "no release is known: it is the manager, which keeps them, and was not read"
+    if engine.get("stopped"):
+        return "no release is known: its engine does not run; `pyinfra … deploy.py` starts it"
+    if "error" in engine:
+        return f"no release is known: its engine cannot be read: {engine['error']}"
+    if aim == LAST:
+        return "no release is recorded: deploy first"
+    which = "no release before the last one" if aim == "previous" else f"no release {aim}"
+    return f"{which} is recorded: see `cascade history {run.inventory_file}`"
 
 
 def _release_of(snapshots: Mapping[str, Any], manager: str) -> Any:
@@ -86,17 +107,18 @@ def _release_of(snapshots: Mapping[str, Any], manager: str) -> Any:
     return engine.get("release")
 
 
-def _in_part(run: Run) -> bool:
+def in_part(run: Run) -> bool:
     """Whether the run is about a part of the fleet only."""
     return run.fleet.partial or len(run.state.inventory.get_active_hosts()) < len(run.fleet.hosts)
 
 
-def _last(run: Run, snapshots: Mapping[str, Any], files: Target) -> Last:
+def last_of(run: Run, snapshots: Mapping[str, Any], files: Target) -> Last:
+    """The last release, where the snapshots have it."""
     found = _release_of(snapshots, files.manager)
     return read_release(run, snapshots, files, LAST)[1] if found else None
 
 
-def _covered(wanted: Iterable[Desired], read: Iterable[Desired]) -> bool:
+def covered(wanted: Iterable[Desired], read: Iterable[Desired]) -> bool:
     """Whether everything that is asked for by name has been asked for."""
     keys = {item.key for item in read}
     return all(item.key in keys for item in wanted if item.key.kind in READ_BY_NAME)

@@ -172,8 +172,13 @@ def _bootstrap(host: Host) -> str:
 
 def why_unread(run: Run, names: Iterable[str]) -> list[str]:
     """What stands in the way of reading these hosts, each with its next step."""
+    return [str(finding) for finding in unread(run, names)]
+
+
+def unread(run: Run, names: Iterable[str]) -> list[Finding]:
+    """Why these hosts could not be read."""
     looks = at_once(map(run.state.inventory.get_host, names), first_look)
-    return [str(finding) for name, look in looks.items() for finding in errors(look) or (_unread(name),)]
+    return [finding for name, look in looks.items() for finding in errors(look) or (_unread(name),)]
 
 
 def diagnose(run: Run, ask: Ask) -> tuple[Finding, ...]:

@@ -300,10 +300,10 @@ class Run:
         options = self.fleet.options
         kinds = PRUNABLE if options.prune else REMOVABLE if options.rollback else ()
         with self.timed("planning"):
-            plan = make_plan(seen.target, seen.snapshots, kinds, seen.last)
+            plan = make_plan(seen.target, seen.snapshots, kinds, seen.last, lost=seen.lost)
             if options.repair:
                 spare = spared_by(plan, options.repair)
-                plan = make_plan(seen.target, seen.snapshots, kinds, seen.last, spare)
+                plan = make_plan(seen.target, seen.snapshots, kinds, seen.last, spare, seen.lost)
         return plan
 
     def preflight(self, snapshots: dict[str, Any], plan: Plan) -> tuple[Finding, ...]:
