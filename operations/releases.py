@@ -19,6 +19,7 @@ from cascade.planning.resource import Key
 from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.steps import Record
 from cascade.planning.target import Target
+from operations.engine_client import EngineClient
 from operations.operator import operator
 from operations.run import Run
 
@@ -28,8 +29,8 @@ GIT_S = 10
 def record(run: Run, host: Host, work: Record) -> None:
     """Writes a release down, unless it says the same as the last one; lets the oldest go."""
     client, target = run.client(host.name), work.target
-    configs = client.configs({"label": f"{LABEL_SYSTEM}={target.system}"})
-    kept = list(releases_in({"configs": [config["Spec"] for config in configs]}, target.system))
+    configs = configs_of(client, target.system)
+    kept = releases_among(configs, target.system)
     if kept and kept[-1].get(LABEL_DIGEST) == target.digest:
         return
     release = _release(run, next_number(kept), target)
@@ -38,6 +39,17 @@ def record(run: Run, host: Host, work: Record) -> None:
         client.create_config(config_name(target.system, release.number), encoded(target, run.audit), labels)
     _let_go(run, host, configs, [*kept, labels][-run.fleet.settings.releases_kept :], target)
     host.log(f"release {release.number} recorded")
+
+
+def configs_of(client: EngineClient, system: str) -> list[Any]:
+    """Every config of a system on its manager, the releases among them."""
+    found: list[Any] = client.configs({"label": f"{LABEL_SYSTEM}={system}"})
+    return found
+
+
+def releases_among(configs: Iterable[Any], system: str) -> list[Labels]:
+    """The labels of the releases among these configs, the oldest first."""
+    return list(releases_in({"configs": [config["Spec"] for config in configs]}, system))
 
 
 def _release(run: Run, number: int, target: Target) -> Release:

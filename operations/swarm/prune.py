@@ -10,8 +10,10 @@ import docker.errors
 from pyinfra.api.host import Host
 
 from cascade.planning.audit import Deed
+from cascade.planning.observed import needs_in
 from cascade.planning.specs import LABEL_SYSTEM
 from operations.engine_client import API_VERSION, EngineClient
+from operations.releases import configs_of, releases_among
 from operations.run import Run, WorkFailed
 from operations.swarm.delivery import ask
 
@@ -43,11 +45,18 @@ def leftovers(run: Run, with_ended: bool) -> Iterator[Leftover]:
     hosts = {host.name: host for host in run.state.inventory.get_active_hosts()}
     if run.fleet.manager.name not in hosts:
         raise WorkFailed(f"what runs is known to {run.fleet.manager.name} alone: do not leave it out")
-    services = run.client(run.fleet.manager.name).services()
-    specs = {service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] for service in services}
-    wanted = specs | set(run.fleet.pinned_images.values())
+    manager = run.client(run.fleet.manager.name)
+    specs = {service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] for service in manager.services()}
+    released = _released(manager, run.fleet.settings.system)
+    wanted = specs.union(run.fleet.pinned_images.values(), released)
     for host in hosts.values():
         yield from _on_host(run, host, wanted, with_ended)
+
+
+def _released(manager: EngineClient, system: str) -> Iterator[str]:
+    """The images that a kept release would be gone back to with."""
+    for release in releases_among(configs_of(manager, system), system):
+        yield from (key.name for key in needs_in(release) if key.kind == "image")
 
 
 def _on_host(run: Run, host: Host, wanted: set[str], with_ended: bool) -> Iterator[Leftover]:

@@ -36,6 +36,11 @@ def container(name: str, id_: str, state: str = "running", **labels: str) -> Any
     return {"Id": name, "Names": [f"/{name}"], "ImageID": id_, "State": state, "Labels": labels}
 
 
+def release_needing(image: str) -> Any:
+    labels = {"cascade.system": "cascade", "cascade.release": "3", "cascade.needs": f"mainpc/image/{image}"}
+    return {"ID": "r3", "Spec": {"Name": "cascade-release-cascade-000003", "Labels": labels}}
+
+
 @pytest.fixture
 def told() -> list[Any]:
     """What the host was told to forget."""
@@ -64,12 +69,14 @@ def found(
         parts: Any = None,
         spec: str = SPEC,
         with_ended: bool = False,
+        released: str = SPEC,
     ) -> list[Leftover]:
         known["delivered"] = {OLD: {"tags": ["core:1"]}} if delivered is None else delivered
         known["parts"] = parts or {}
         service = {"Spec": {"TaskTemplate": {"ContainerSpec": {"Image": spec}}}}
         engine.answers = {
             "/v1.44/services": [service],
+            "/v1.44/configs": [release_needing(released)],
             "/v1.44/images/json": list(images),
             "/v1.44/containers/json": list(containers),
         }
@@ -77,6 +84,11 @@ def found(
         return list(leftovers(run, with_ended))
 
     return look
+
+
+def test_what_a_kept_release_would_be_gone_back_to_with_stays(found: Callable[..., list[Leftover]]) -> None:
+    assert found(image(OLD, "core:1"), released=OLD) == []
+    assert [item.image for item in found(image(OLD, "core:1"))] == [OLD]
 
 
 def test_what_was_delivered_and_is_not_needed_can_go(found: Callable[..., list[Leftover]]) -> None:
