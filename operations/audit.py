@@ -40,6 +40,7 @@ class HostJournal:
         self._channel.exec_command(shlex.join(("sudo", "-n", "sh", "-c", _LOGGER)))
         if not self._channel.makefile("r").readline():
             said = self._channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+            self._channel.close()
             raise WorkFailed(
                 f"{host.name}: changes cannot be written down in the journal: {said or 'there is no logger'};"
                 " nothing was changed there: apt install bsdutils"

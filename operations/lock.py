@@ -239,13 +239,15 @@ class Lock:
         """Gives the lock back, if it is held; raises Lost when somebody else has it by now."""
         if (host := self.host) is None:
             return
-        if self._beating:
+        # A greenlet that has ended is false.
+        held = self._beating is not None
+        if held:
             self._beating.kill()
         self.host = None
         if self._lost:
             return
         answer = ask(host, {"do": "release", "token": self.token, "force": False})
-        if "released" not in answer and self._beating:
+        if held and "released" not in answer:
             raise Lost(_lost(host, answer.get("foreign")))
 
     def _beat_on(self) -> None:

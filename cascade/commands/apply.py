@@ -13,6 +13,7 @@ from cascade.commands.arguments import (
     chosen,
     inventory_argument,
     limit_option,
+    lock_wait_option,
     part_options,
     stand_ins_option,
 )
@@ -24,6 +25,7 @@ from cascade.commands.arguments import (
 @limit_option
 @part_options
 @stand_ins_option
+@lock_wait_option
 @click.option(
     "--allow-docker-restart",
     is_flag=True,

@@ -49,7 +49,7 @@ stand_ins_option = click.option(
 def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
     """A duration such as 90, 90s, 10m or 1h30m, for click's callback."""
     try:
-        return None if value is None else parse_seconds(value)
+        return None if value is None else parse_seconds(int(value) if value.isdecimal() else value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
+from pydantic import BaseModel
 from pyinfra.api.host import Host
 
 from cascade.commands.arguments import inventory_argument, json_option, seconds
 from cascade.commands.failures import Failed, Lost
+from cascade.documents import LockAcquireDocument, LockHolder, LockReleaseDocument, LockStatusDocument
 from cascade.exit_codes import ATTENTION, LOCKED
 from cascade.model.strict import one_line
 from cascade.planning.audit import Deed
 from operations.lock import CONNECTION_LOST, Held, Holder, acquire_by_hand, release_by_hand, standing
 from operations.run import Run, WorkFailed
 from operations.session import with_manager
+
+_LONGEST_S = 366 * 24 * 3600
 
 
 @click.group()
@@ -34,7 +36,8 @@ def status_command(inventory: Path, as_json: bool) -> None:
     with _manager(inventory) as (_, manager):
         holder = standing(manager)
     held = holder is not None and not holder.expired
-    _tell(as_json, {"held": held, "holder": _document(holder)}, f"{manager.name}: {_said(holder)}")
+    document = LockStatusDocument(held=held, holder=_document(holder))
+    _tell(as_json, document, f"{manager.name}: {_said(holder)}")
     if held:
         raise SystemExit(ATTENTION)
 
@@ -53,21 +56,22 @@ def acquire_command(inventory: Path, message: str, length_s: float | None, as_js
     purpose = one_line(message.strip())
     if not purpose:
         raise click.UsageError("say what it is held for: -m 'new disk in pc2'")
-    if length_s is not None and length_s <= 0:
-        raise click.UsageError("--for takes a time to come, such as 2h")
+    if length_s is not None and not 0 < length_s <= _LONGEST_S:
+        raise click.UsageError("--for takes a time such as 2h, of at most a year")
     with _manager(inventory) as (run, manager):
         try:
             acquired = acquire_by_hand(manager, run.id, run.lock.owner, purpose, length_s, str(inventory))
         except Held as held:
             if as_json:
-                _tell(as_json, {"acquired": False, "holder": _document(held.holder), "taken_from": None}, "")
+                refused = LockAcquireDocument(acquired=False, holder=_document(held.holder), taken_from=None)
+                click.echo(refused.model_dump_json())
             raise _Locked(str(held)) from held
         run.trail.note(manager, Deed("acquire", "lock", purpose))
         holder, taken = standing(manager), acquired.taken_from
     over = f"; taken over from {taken}" if taken else ""
     _tell(
         as_json,
-        {"acquired": True, "holder": _document(holder), "taken_from": _document(taken)},
+        LockAcquireDocument(acquired=True, holder=_document(holder), taken_from=_document(taken)),
         f"{manager.name}: {_said(holder)}{over}; `cascade lock release {inventory}` ends it",
     )
 
@@ -86,7 +90,8 @@ def release_command(inventory: Path, force: bool, as_json: bool) -> None:
             run.trail.note(manager, Deed("release", "lock", "by force" if force else "by its owner"))
     was = Holder.of(answer["released"]) if answer.get("released") else None
     said = "nobody held it" if "free" in answer else f"released; it was {_said(was) if was else 'unreadable'}"
-    _tell(as_json, {"released": "free" not in answer, "holder": _document(was)}, f"{manager.name}: {said}")
+    document = LockReleaseDocument(released="free" not in answer, holder=_document(was))
+    _tell(as_json, document, f"{manager.name}: {said}")
 
 
 class _Locked(click.ClickException):
@@ -109,8 +114,8 @@ def _manager(inventory: Path) -> Iterator[tuple[Run, Host]]:
             run.let_go()
 
 
-def _tell(as_json: bool, document: dict[str, Any], line: str) -> None:
-    click.echo(json.dumps(document) if as_json else line)
+def _tell(as_json: bool, document: BaseModel, line: str) -> None:
+    click.echo(document.model_dump_json() if as_json else line)
 
 
 def _said(holder: Holder | None) -> str:
@@ -126,15 +131,15 @@ def _not_yours(holder: Holder, inventory: Path) -> str:
     return f"{_said(holder)}; it is {whose}: `cascade lock release {inventory} --force` ends it all the same"
 
 
-def _document(holder: Holder | None) -> dict[str, Any] | None:
+def _document(holder: Holder | None) -> LockHolder | None:
     if holder is None:
         return None
-    return {
-        "kind": holder.holder,
-        "owner": holder.owner,
-        "purpose": holder.purpose,
-        "since": holder.acquired.isoformat(timespec="seconds"),
-        "silent_s": round(holder.silent_s, 1),
-        "expires_s": holder.expires_s,
-        "expired": holder.expired,
-    }
+    return LockHolder(
+        kind="run" if holder.holder == "run" else "person",
+        owner=holder.owner,
+        purpose=holder.purpose,
+        since=holder.acquired.isoformat(timespec="seconds"),
+        silent_s=round(holder.silent_s, 1),
+        expires_s=holder.expires_s,
+        expired=holder.expired,
+    )
