@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from docker import APIClient
@@ -69,11 +69,3 @@ class EngineClient(APIClient):
         if method.upper() not in _READS:
             self._on_write()
         return super().request(method, *args, **kwargs)
-
-    def label_config(self, config: str, labels: Mapping[str, str]) -> None:
-        """Gives a config other labels, all that can be changed of one; docker-py has no call for it."""
-        found = self.inspect_config(config)
-        spec = {**found["Spec"], "Labels": dict(labels)}
-        path = self._url("/configs/{0}/update", found["ID"])
-        version = {"version": found["Version"]["Index"]}
-        self._raise_for_status(self._post_json(path, data=spec, params=version))

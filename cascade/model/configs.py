@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, model_validator
@@ -107,7 +108,7 @@ class Config:
     prefix: str
     data: bytes
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of its content."""
         return hashlib.sha256(self.data).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from posixpath import normpath
 from typing import Annotated, Any, Literal
 
@@ -214,7 +213,7 @@ class GroupFile(Strict):
         """What group_data calls the networks that the file names."""
         return {key: network.name or key for key, network in self.networks.items()}
 
-    @cached_property
+    @property
     def swarm_configs(self) -> dict[str, Config]:
         """The configs by the keys that the file gives them."""
         return configs_of(self.name, self.configs)

@@ -61,8 +61,9 @@ def _write_config(path: str, wanted: Fields) -> Commands:
     beside = f"{path}{_FRESH}"
     yield from files.put._inner(src=BytesIO(base64.b64decode(data)), dest=beside, mode="600")
     yield StringCommand("cp", "-T", QuoteString(beside), QuoteString(path))
-    yield StringCommand("chown", f"{wanted['owner']}:{wanted['group']}", QuoteString(path))
-    yield StringCommand("chmod", wanted["mode"], QuoteString(path))
+    owner = f"{wanted['owner']}:{wanted['group']}"
+    yield StringCommand("chown", QuoteString(owner), QuoteString(path))
+    yield StringCommand("chmod", QuoteString(wanted["mode"]), QuoteString(path))
     yield StringCommand("rm", QuoteString(beside))
 
 

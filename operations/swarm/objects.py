@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import replace
 
+from docker import APIClient
 from docker.types import IPAMConfig, IPAMPool
 from pyinfra.api.host import Host
 
@@ -54,8 +56,17 @@ def create_config(run: Run, host: Host, change: Change) -> None:
     """A config with its content; one that is there gets its labels, or goes if it holds something else."""
     client, name, labels = run.client(host.name), change.key.name, change.desired["labels"]
     if change.action == "update":
-        client.label_config(name, labels)
+        _label(client, name, labels)
         return
     if change.action == "replace":
         remove(run, host, (replace(change, action="remove"),))
     client.create_config(name, base64.b64decode(change.desired["data"]), labels)
+
+
+def _label(client: APIClient, config: str, labels: Mapping[str, str]) -> None:
+    """Labels are all that can be changed of a config; docker-py has no call for it."""
+    found = client.inspect_config(config)
+    spec = {**found["Spec"], "Labels": dict(labels)}
+    path = client._url("/configs/{0}/update", found["ID"])
+    version = {"version": found["Version"]["Index"]}
+    client._raise_for_status(client._post_json(path, data=spec, params=version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import subprocess
 import zlib
@@ -31,7 +32,8 @@ from operations.deploy import carry_out
 from operations.host.engine import apply_settings, start_unit
 from operations.host.system import install, set_sysctl, write_file
 from operations.run import Run, Stopped, WorkFailed
-from tests.operations.conftest import Snapshots
+from tests.operations.conftest import LocalRun, Snapshots
+from tests.operations.engine import Engine
 from tests.operations.sheets import Sheets
 from tests.readings import captured_readings
 
@@ -153,6 +155,70 @@ def test_the_content_is_in_no_command(pc2: Callable[..., Host]) -> None:
     assert not any("planted" in command for command in (*commands, *told(host)))
 
 
+CONFIGS = "/var/lib/cascade/configs"
+
+
+def config_file(path: str, data: str | None, owner: str = "0", group: str = "0", mode: str = "444") -> Change:
+    """A file for host containers; without its data it comes from a release."""
+    said = {"config": Path(path).name, "owner": owner, "group": group, "mode": mode}
+    content = {} if data is None else {"data": base64.b64encode(data.encode()).decode()}
+    return change("file", path, **said, **content)
+
+
+def test_a_config_file_is_written_in_its_place_with_owner_and_mode(pc2: Callable[..., Host]) -> None:
+    host = pc2()
+    commands = lines(write_file((config_file(f"{CONFIGS}/a", "planted", "7", "8", "440"),)))
+    assert commands[-6:] == [
+        f"upload {CONFIGS}/a.cascade-new",
+        f"chmod 600 {CONFIGS}/a.cascade-new",
+        f"cp -T {CONFIGS}/a.cascade-new {CONFIGS}/a",
+        f"chown 7:8 {CONFIGS}/a",
+        f"chmod 440 {CONFIGS}/a",
+        f"rm {CONFIGS}/a.cascade-new",
+    ]
+    assert f"mkdir -p {CONFIGS}" in commands
+    assert not any("planted" in command for command in (*commands, *told(host)))
+
+
+def test_a_file_that_nobody_reads_is_removed(pc2: Callable[..., Host]) -> None:
+    pc2()
+    stray = Change(Key("pc2", "file", f"{CONFIGS}/a b"), "remove", (), {})
+    assert lines(write_file((stray,))) == [f"rm -f -- '{CONFIGS}/a b'"]
+
+
+def test_a_config_file_that_was_written_over_is_the_same_file_to_who_has_it_open(
+    pc2: Callable[..., Host], tmp_path: Path
+) -> None:
+    """What a container has mounted is the file, not its name."""
+    pc2()
+    path = tmp_path / "a"
+    path.write_text("changed by hand")
+    owner, group = str(os.getuid()), str(os.getgid())
+    commands = lines(write_file((config_file(str(path), "right", owner, group, "400"),)))
+    with path.open() as mounted:
+        (tmp_path / "a.cascade-new").write_text("right")
+        for command in commands[commands.index(f"cp -T {path}.cascade-new {path}") :]:
+            subprocess.run(["/bin/sh", "-c", command], check=True)
+        assert mounted.read() == "right"
+    assert path.stat().st_mode & 0o777 == 0o400
+    assert [found.name for found in tmp_path.iterdir()] == ["a"]
+
+
+def test_without_its_content_at_hand_a_config_file_comes_from_the_swarm(
+    pc2: Callable[..., Host],
+    run: LocalRun,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pc2()
+    monkeypatch.setattr("operations.host.system.Run.of", lambda _: run)
+    engine.answers = {"/v1.44/configs/a-1": {"ID": "c1", "Spec": {"Data": "cmlnaHQ="}}}
+    commands = list(write_file((config_file(f"{CONFIGS}/a-1", None),)))
+    (upload,) = (command for command in commands if isinstance(command, FileUploadCommand))
+    assert not isinstance(upload.src, str)
+    assert upload.src.read() == b"right"
+
+
 def test_a_value_that_differs_is_set(pc2: Callable[..., Host]) -> None:
     pc2({"sysctl": "net.core.somaxconn = 128"})
     assert lines(set_sysctl((change("sysctl", "net.core.somaxconn", value="4096"),))) == [
@@ -179,10 +245,17 @@ SHELL_CASES: dict[str, tuple[Commands, Callable[[str], Change]]] = {
         write_file,
         lambda text: change("file", "/etc/a", content="", mode="644", owner=text, group=text),
     ),
+    "a config's path": (write_file, lambda text: config_file(f"/{text}", "a")),
+    "a config's mode": (write_file, lambda text: config_file("/a", "a", mode=text)),
+    "a config's owner": (write_file, lambda text: config_file("/a", "a", owner=text)),
+    "a stray file": (
+        write_file,
+        lambda text: Change(Key("pc2", "file", f"/{text}"), "remove", (), {}),
+    ),
     "a kernel setting": (set_sysctl, lambda text: change("sysctl", text, value="1")),
     "a kernel setting's value": (set_sysctl, lambda text: change("sysctl", "a.b", value=text)),
 }
-PROGRAMS = ("apt-get", "chmod", "chown", "mkdir", "mv", "sysctl", "touch", "x")
+PROGRAMS = ("apt-get", "chmod", "chown", "cp", "mkdir", "mv", "rm", "sysctl", "touch", "x")
 
 
 @pytest.fixture

@@ -89,6 +89,23 @@ def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet)
     assert query_for("elsewhere", (of("package", "curl"),), "cascade")["packages"] == []
 
 
+def test_a_host_tells_its_config_files_by_digest_with_owners_by_number(read: Read, tmp_path: Path) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "kept").write_text("red")
+    (folder / "stray").write_bytes(b"\xff")
+    (folder / "sub").mkdir()
+    found = read(
+        of("file", str(folder / "kept")), of("file", str(folder / "gone")), CONFIG_FOLDER=str(folder)
+    )["files"]
+    kept = found[str(folder / "kept")]
+    assert (kept["sha256"], kept["content"]) == (hashlib.sha256(b"red").hexdigest(), None)
+    assert (kept["owner"], kept["group"]) == (str(os.getuid()), str(os.getgid()))
+    assert found[str(folder / "stray")]["sha256"] == hashlib.sha256(b"\xff").hexdigest()
+    assert found[str(folder / "gone")] is None
+    assert str(folder / "sub") not in found
+
+
 def test_what_is_absent_is_none(read: Read) -> None:
     found = read(
         of("package", "no-such-package"),
