@@ -428,7 +428,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
 }
 
 
-def json_of(model: type[BaseModel], document: Mapping[str, Any] | list[Any]) -> str:
+def json_of(model: type[BaseModel], document: BaseModel | Mapping[str, Any] | list[Any]) -> str:
     """The JSON of a document, in one line, which is as its schema says."""
     return model.model_validate(document).model_dump_json(by_alias=True)
 

@@ -168,7 +168,7 @@ def plan_lines(document: PlanDocument) -> Iterator[str]:
     yield from listed("notes", document.notes)
     if document.release and document.changes:
         yield f"afterwards: release {document.release}"
-    yield _total(document)
+    yield total(document.counts)
 
 
 def _sections(document: PlanDocument) -> Iterator[tuple[str, list[PlannedChange]]]:
@@ -248,8 +248,9 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def _total(document: PlanDocument) -> str:
-    total = document.counts
+def total(counted: Counts) -> str:
+    """The counts in words."""
     return (
-        f"{total.add} to add, {total.change} to change, {total.replace} to replace, {total.remove} to remove"
+        f"{counted.add} to add, {counted.change} to change, {counted.replace} to replace,"
+        f" {counted.remove} to remove"
     )

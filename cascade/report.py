@@ -10,37 +10,49 @@ from rich.console import Console
 from rich.table import Table
 
 from cascade.model.fleet import Fleet
+from cascade.plan_report import printable
 from cascade.planning.addresses import addresses
+from cascade.planning.resource import Unknown
 from cascade.planning.steps import AgentStatus
 
 Document = dict[str, Any]
 
 
-def status_document(fleet: Fleet, agents: Iterable[AgentStatus]) -> Document:
-    """How every agent stands, by group, in the order of the phases."""
-    agents = tuple(agents)
+def status_document(fleet: Fleet, agents: Iterable[AgentStatus], unknown: Iterable[Unknown] = ()) -> Document:
+    """How every agent stands, by group, in the order of the phases.
+
+    Nothing is known of any where the manager or its engine was not read.
+    """
+    agents, unknown = tuple(agents), tuple(unknown)
+    known = not any((one.host, one.what) in _silent(fleet) for one in unknown)
     groups = [
         {
             "name": group,
             "phase": fleet.phase_of(group),
-            "agents": [_agent(status) for status in agents if status.member.group == group],
+            "agents": [_agent(status, known) for status in agents if status.member.group == group],
         }
         for group in fleet.chosen_groups
     ]
     return {
-        "healthy": all(status.up for status in agents),
+        "healthy": not unknown and all(status.up for status in agents),
         "groups": groups,
         "addresses": [asdict(address) for address in addresses(fleet)],
+        "unknown": [asdict(one) for one in unknown],
     }
 
 
-def _agent(status: AgentStatus) -> Document:
+def _silent(fleet: Fleet) -> set[tuple[str, str]]:
+    """What is unknown of the manager when it cannot say how the agents are."""
+    return {(fleet.manager.name, what) for what in ("host", "Docker engine")}
+
+
+def _agent(status: AgentStatus, known: bool) -> Document:
     return {
         "name": status.member.agent,
         "workload": status.member.kind,
         "nodes": list(status.nodes),
         "desired": status.desired,
-        "healthy": status.healthy,
+        "healthy": status.healthy if known else None,
     }
 
 
@@ -54,14 +66,14 @@ def status_table(document: Document, console: Console | None = None) -> None:
             str(group["phase"]),
             group["name"],
             _of(sum(map(_up, agents)), len(agents)),
-            _of(sum(agent["healthy"] for agent in agents), sum(agent["desired"] for agent in agents)),
+            _of(sum(map(_healthy, agents)), sum(agent["desired"] for agent in agents)),
             ", ".join(sorted({node for agent in agents for node in agent["nodes"]})),
         )
     console.print(table)
-    for line in _down(document):
+    for line in (*_down(document), *_unknown(document)):
         console.print(line, style="red", highlight=False)
     agents = [agent for group in document["groups"] for agent in group["agents"]]
-    healthy, desired = sum(a["healthy"] for a in agents), sum(a["desired"] for a in agents)
+    healthy, desired = sum(map(_healthy, agents)), sum(agent["desired"] for agent in agents)
     for address in document["addresses"]:
         reached = "{agent} answers on {address}:{port}/{protocol}".format_map(address)
         console.print(reached, highlight=False)
@@ -73,7 +85,11 @@ def status_table(document: Document, console: Console | None = None) -> None:
 
 
 def _up(agent: Document) -> bool:
-    return bool(agent["healthy"] >= agent["desired"])
+    return bool(_healthy(agent) >= agent["desired"])
+
+
+def _healthy(agent: Document) -> int:
+    return agent["healthy"] or 0
 
 
 def _of(part: int, whole: int) -> str:
@@ -83,6 +99,11 @@ def _of(part: int, whole: int) -> str:
 def _down(document: Document) -> Iterator[str]:
     for group in document["groups"]:
         for agent in group["agents"]:
-            if not _up(agent):
+            if agent["healthy"] is not None and not _up(agent):
                 healthy = _of(agent["healthy"], agent["desired"])
                 yield f"down: {group['name']} {agent['name']}: {healthy} healthy"
+
+
+def _unknown(document: Document) -> Iterator[str]:
+    for unknown in document["unknown"]:
+        yield printable("unknown: {host}: {what}: {reason}".format_map(unknown))

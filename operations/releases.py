@@ -14,7 +14,18 @@ from pyinfra.api.host import Host
 
 from cascade.planning.audit import Deed
 from cascade.planning.observed import Labels, needs_in, releases_in
-from cascade.planning.release import Release, config_name, encoded, needs, next_number
+from cascade.planning.release import (
+    Kept,
+    NoRelease,
+    Release,
+    config_name,
+    decoded,
+    encoded,
+    needs,
+    next_number,
+    own_target,
+    release_in,
+)
 from cascade.planning.resource import Key
 from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.steps import Record
@@ -50,6 +61,23 @@ def configs_of(client: EngineClient, system: str) -> list[Any]:
 def releases_among(configs: Iterable[Any], system: str) -> list[Labels]:
     """The labels of the releases among these configs, the oldest first."""
     return list(releases_in({"configs": [config["Spec"] for config in configs]}, system))
+
+
+def kept_releases(run: Run, host: Host) -> tuple[Kept, ...]:
+    """Every release that the manager keeps, the oldest first."""
+    system = run.fleet.settings.system
+    found = run.client(host.name).configs({"label": f"{LABEL_SYSTEM}={system}"})
+    specs = [config["Spec"] for config in found]
+    data = {spec["Labels"].get(LABEL_RELEASE): spec["Data"] for spec in specs}
+    known = releases_in({"configs": specs}, system)
+    return tuple(_kept(release_in(labels), data[labels[LABEL_RELEASE]]) for labels in known)
+
+
+def _kept(release: Release, data: str) -> Kept:
+    try:
+        return Kept(release, own_target(decoded(data), f"release {release.number}"))
+    except NoRelease as error:
+        return Kept(release, None, str(error))
 
 
 def _release(run: Run, number: int, target: Target) -> Release:

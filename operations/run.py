@@ -34,7 +34,7 @@ from cascade.planning.plan import Plan, make_plan
 from cascade.planning.plan_file import NoPlan, PlanFile, moved, saved_changes
 from cascade.planning.plan_file import read as read_plan
 from cascade.planning.preflight import Finding, errors, worth_saying
-from cascade.planning.release import purpose_of
+from cascade.planning.release import ROLLBACK, purpose_of
 from cascade.planning.removal import PRUNABLE, REMOVABLE
 from cascade.planning.resource import Unknown
 from cascade.planning.steps import GATE_NAME
@@ -78,6 +78,7 @@ class Run:
         self.quiet = False
         self.changing = False
         self.warned = False
+        self.began = time.monotonic()
         self.saved: PlanFile | None = None
         self.rolled_out: list[Change] = []
         self.purpose = "deploy"
@@ -168,6 +169,11 @@ class Run:
     @cached_property
     def fleet(self) -> Fleet:
         return load_fleet(self.state.inventory, self.check_images)
+
+    @property
+    def chosen_hosts(self) -> list[str]:
+        """The hosts that `--limit` leaves, whether they are reached or not."""
+        return [host.name for host in self.state.inventory if self.state.is_host_in_limit(host)]
 
     def refuse(self, unknown: Iterable[Unknown]) -> None:
         """Ends the run where something could not be read."""
@@ -388,6 +394,8 @@ class Run:
             self.state.pool.kill()
         self.let_go()
         if self._deployed:
+            if self.purpose.startswith(ROLLBACK):
+                logger.info(f"{self.purpose}: done in {time.monotonic() - self.began:.1f} s")
             for line in closing_lines(self.fleet, self.inventory_file):
                 logger.info(line)
         if self.code or "_plan" in self.__dict__:

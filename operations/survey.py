@@ -29,7 +29,7 @@ class Survey:
 
 
 def survey(run: Run, aim: str | None = None) -> Survey:
-    """Connects and reads each host that lets itself be read; compared with a release where one is aimed at."""
+    """Connects and reads each host that lets itself be read; `aim` is a release to compare them with."""
     files, reading = files_of(run), _Reading(run)
     snapshots = reading.take(files.resources, aim or (LAST if in_part(run) else None))
     if aim is None:

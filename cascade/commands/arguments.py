@@ -41,8 +41,16 @@ fingerprint_option = click.option(
 )
 
 
+prune_option = click.option("--prune", is_flag=True, help="Remove what is no longer wanted, too.")
 stand_ins_option = click.option(
     "--stand-ins", is_flag=True, help="The stand-in image in place of every other: a rehearsal."
+)
+
+
+restart_option = click.option(
+    "--allow-docker-restart",
+    is_flag=True,
+    help="A restart of Docker may stop containers that are not Cascade's.",
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from cascade.commands.arguments import (
     part_options,
     stand_ins_option,
 )
-from cascade.exit_codes import ATTENTION
-from cascade.report import status_document, status_table
-from operations.look import look
-from operations.session import session
+from cascade.documents import StatusDocument, json_of
+from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
+from cascade.report import Document, status_document, status_table
+from operations.session import disconnected, load
+from operations.survey import survey
 
 
 @click.command()
@@ -29,16 +29,29 @@ from operations.session import session
 @part_options
 @stand_ins_option
 def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object) -> None:
-    """Show how every agent stands. Exit code 0: all healthy; 2: an agent is down."""
-    with session(inventory, limit, chosen(part)) as run:
-        seen = look(run)
-        run.refuse_without_manager(seen.snapshots)
-        plan = run.plan_of(seen)
-        run.refuse(plan.unknown)
-    document = status_document(run.fleet, plan.agents)
+    """Show how every agent stands.
+
+    Exit code 0: all healthy; 2: an agent is down; 1: something is unknown; 6: a host is unreachable.
+    """
+    run = load(inventory, limit, chosen(part))
+    run.refuse_without_manager(run.chosen_hosts)
+    with disconnected(run):
+        seen = survey(run)
+        assert seen.look
+        plan = run.plan_of(seen.look)
+    document = status_document(run.fleet, plan.agents, plan.unknown)
     if as_json:
-        click.echo(json.dumps(document))
+        click.echo(json_of(StatusDocument, document))
     else:
         status_table(document)
-    if not document["healthy"]:
-        raise SystemExit(ATTENTION)
+    if code := _exit_code(document, seen.unreachable):
+        raise SystemExit(code)
+
+
+def _exit_code(document: Document, unreachable: bool) -> int:
+    """6 before 1 before 2."""
+    if unreachable:
+        return UNREACHABLE
+    if document["unknown"]:
+        return ERROR
+    return 0 if document["healthy"] else ATTENTION

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from cascade.model.options import Options
 from cascade.planning.desired import Desired, Stage
-from cascade.planning.observed import Labels, Observed
+from cascade.planning.observed import Labels, Observed, in_config_folder
 from cascade.planning.removal import REMOVABLE, waiting
 from cascade.planning.resource import Key, Kind
 from cascade.planning.specs import LABEL_DIGEST, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
@@ -65,6 +65,15 @@ class Release:
             LABEL_DIGEST: self.digest,
             LABEL_NEEDS: " ".join(f"{key.host}/{key.kind}/{key.name}" for key in sorted(needs(target))),
         }
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A release on the manager; `target` is None where it cannot be read, and `problem` says why."""
+
+    release: Release
+    target: Target | None
+    problem: str = ""
 
 
 def purpose_of(options: Options, aim: Release | None) -> str:
@@ -160,6 +169,21 @@ def target_in(document: Document, origin: str, files: Target) -> Target:
     )
 
 
+def own_target(document: Document, origin: str) -> Target:
+    """The target of a document by itself, to be read and compared only; raises NoRelease."""
+    nothing = Target(
+        origin="nothing",
+        system="",
+        manager="",
+        hosts=(),
+        resources=(),
+        waves=(),
+        order=(),
+        known=frozenset(),
+    )
+    return target_in(document, origin, nothing)
+
+
 def _resource(item: list[Any], files: Target) -> Desired:
     stage, host, kind, name, fields = item
     if stage not in get_args(Stage) or kind not in get_args(Kind):
@@ -220,7 +244,7 @@ def _stays(target: Target, observed: Observed, key: Key) -> bool:
         return key.host in target.hosts
     if key.kind in REMOVABLE:
         return key in target.known or target.partial
-    return target.partial and key.kind in NEEDED
+    return target.partial and (key.kind in NEEDED or in_config_folder(key))
 
 
 def _leaving(target: Target, observed: Observed) -> Iterator[Key]:
