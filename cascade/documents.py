@@ -158,13 +158,16 @@ class Files(Part):
 
 
 class DriftDocument(Part):
-    """`cascade drift --json`: the hosts against the last release."""
+    """`cascade drift --json`: the hosts against the last release.
+
+    Exit code 64, mistakes in the files, stands only in what a timer's check leaves behind.
+    """
 
     inventory: str
     checked_at: str
     release: ReleaseInfo | None
     in_sync: bool
-    exit_code: ExitCode
+    exit_code: Literal[0, 1, 2, 6, 64]
     findings: tuple[DriftFinding, ...]
     unwanted: tuple[Thing, ...]
     files: Files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 
 from cascade.commands.arguments import inventory_argument, json_option, lock_wait_option
 from cascade.commands.deployment import pyinfra_argv
+from cascade.commands.drift_watch import WatchOptions, ends_told, manage, publish_check, watch_options
 from cascade.commands.plan import show
 from cascade.documents import DriftDocument, json_of
 from cascade.drift_report import drift_document, drift_lines
@@ -29,19 +31,37 @@ _CONSENT = {False: ("automatic",), True: ("automatic", "approval")}
 @click.option("--repair", is_flag=True, help="Put back what takes no person's consent.")
 @click.option("--approve", is_flag=True, help="With --repair: restart persistent agents and GPU agents too.")
 @lock_wait_option
-def command(inventory: Path, as_json: bool, repair: bool, approve: bool, lock_wait: float | None) -> None:
+@watch_options
+def command(
+    inventory: Path,
+    as_json: bool,
+    repair: bool,
+    approve: bool,
+    lock_wait: float | None,
+    watch: WatchOptions,
+) -> None:
     """Show what differs on the hosts from the last release, and change nothing without --repair.
 
     Exit code 0: in sync, perhaps by now; 2: drift; 6: a host is unreachable; 1: anything else is unknown.
     """
     if approve and not repair:
         raise click.UsageError("--approve says what --repair may do: give both")
-    document = check(load(inventory), inventory)
+    watch.refuse_nonsense(as_json, repair)
+    if watch.install or watch.uninstall:
+        manage(inventory, watch)
+        return
+    began = time.monotonic()
+    with ends_told(inventory, watch):
+        run = load(inventory)
+    document = check(run, inventory)
     if repair and any(finding.repair in _CONSENT[approve] for finding in document.findings):
         document = _repaired(inventory, document, approve, lock_wait)
+    if watch.publish:
+        on_drift = run.fleet.settings.on_drift
+        publish_check(inventory, watch, document, time.monotonic() - began, on_drift)
     if as_json:
         click.echo(json_of(DriftDocument, document))
-    else:
+    elif not watch.publish:
         show(drift_lines(document))
     if document.exit_code:
         raise SystemExit(document.exit_code)

@@ -8,37 +8,128 @@ import pwd
 import shlex
 import shutil
 import sysconfig
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cascade.commands.failures import Failed, Mistake
+from cascade.documents import DriftDocument, Files, UnknownThing
+from cascade.exit_codes import INVALID
 from cascade.watch.install import Installed, NotInstalled, Systemd, install, lingers, runs_here, uninstall
 from cascade.watch.metrics import Check
 from cascade.watch.publish import publish
 from cascade.watch.units import Scope, Watch, faults, metrics_file, seconds_of, watch_name
+from operations.run import Stopped
 from operations.session import load
 
+EVERY = "15m"
+Command = Callable[..., None]
 
-class Every(click.ParamType[str]):
-    """A time between checks, like 15m."""
 
-    name = "time"
+@dataclass(frozen=True)
+class WatchOptions:
+    """What a person, or the unit, asks of a check that a timer makes."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The time as it was written; what is none is wrong usage."""
-        try:
+    install: bool = False
+    uninstall: bool = False
+    every: str | None = None
+    scope: Scope | None = None
+    publish: Path | None = None
+    metrics: Path | None = None
+
+    def refuse_nonsense(self, as_json: bool, repair: bool) -> None:
+        """Raises click.UsageError for options that do not go together."""
+        if sum([self.install, self.uninstall, self.publish is not None]) > 1:
+            raise click.UsageError("give one of --install, --uninstall and --publish")
+        if (self.install or self.uninstall) and (as_json or repair):
+            raise click.UsageError("--install and --uninstall go without --json and --repair")
+        if self.publish and repair:
+            raise click.UsageError("--publish is for a check alone: give it without --repair")
+        if not self.install and (self.every or (self.scope and not self.uninstall)):
+            raise click.UsageError("--every, --system and --user are for --install")
+        if self.metrics and not (self.install or self.publish):
+            raise click.UsageError("--metrics goes with --install or --publish")
+
+
+def _every(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    try:
+        if value is not None:
             seconds_of(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
-def default_scope() -> Scope:
-    """Root's checks are the machine's; everybody else's are their own."""
-    return "system" if os.geteuid() == 0 else "user"
+def watch_options(command: Command) -> Command:
+    """The options of a check that a timer makes; the command gets them as one, `watch`."""
+    folder = click.Path(file_okay=False, path_type=Path)
+    options = (
+        click.option("--install", is_flag=True, help="Have systemd make this check by a timer."),
+        click.option("--uninstall", is_flag=True, help="Take the timer away, with its results."),
+        click.option("--every", callback=_every, metavar="TIME", help=f"With --install: {EVERY}, 2h, 1d …"),
+        click.option("--system", "scope", flag_value="system", help="The machine's systemd: root's default."),
+        click.option("--user", "scope", flag_value="user", help="The systemd of one user."),
+        click.option(
+            "--publish", type=folder, metavar="DIR", help="Leave the result here: what a timer runs."
+        ),
+        click.option("--metrics", type=folder, metavar="DIR", help="Leave metrics for Prometheus here."),
+    )
+    names = [field.name for field in fields(WatchOptions)]
+
+    @wraps(command)
+    def together(*args: Any, **values: Any) -> None:
+        watch = WatchOptions(**{name: values.pop(name) for name in names})
+        command(*args, watch=watch, **values)
+
+    for option in reversed(options):
+        together = option(together)
+    return together
+
+
+def manage(inventory: Path, watch: WatchOptions) -> None:
+    """Puts a watch there or takes it away."""
+    scope: Scope = watch.scope or ("system" if os.geteuid() == 0 else "user")
+    if watch.install:
+        install_watch(inventory, watch.every or EVERY, scope, watch.metrics)
+    else:
+        uninstall_watch(inventory, scope)
+
+
+@contextmanager
+def ends_told(inventory: Path, watch: WatchOptions) -> Iterator[None]:
+    """Tells everybody of a check that ends in this block because of mistakes in the files."""
+    began = time.monotonic()
+    try:
+        yield
+    except SystemExit as ended:
+        if watch.publish:
+            reasons = ended.messages if isinstance(ended, Stopped) else ("it cannot be loaded",)
+            document = unmade(inventory, reasons)
+            publish_check(inventory, watch, document, time.monotonic() - began, None)
+        raise
+
+
+def unmade(inventory: Path, reasons: Iterable[str]) -> DriftDocument:
+    """The document of a check that mistakes in the files prevent."""
+    return DriftDocument(
+        inventory=str(inventory.absolute()),
+        checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        release=None,
+        in_sync=False,
+        exit_code=INVALID,
+        findings=(),
+        unwanted=(),
+        files=Files(differ=False, changes=()),
+        unknown=tuple(UnknownThing(host="", what="files", reason=reason) for reason in reasons),
+        notes=(),
+    )
 
 
 def install_watch(inventory: Path, every: str, scope: Scope, metrics: Path | None) -> None:
@@ -86,19 +177,20 @@ def uninstall_watch(inventory: Path, scope: Scope) -> None:
 
 def publish_check(
     inventory: Path,
-    folder: Path,
-    metrics: Path | None,
-    document: Mapping[str, Any],
+    watch: WatchOptions,
+    document: DriftDocument,
     seconds: float,
     on_drift: Sequence[str] | None,
 ) -> None:
-    """Tells everybody what a check found."""
+    """Tells everybody what a check found; `on_drift` is None where the files that say it cannot be read."""
+    assert watch.publish
     # A check that could not read the files does not know their system; its unit does.
     system = os.environ.get("CASCADE_SYSTEM", "")
-    check = Check(system, str(inventory.absolute()), document, seconds)
-    file = metrics_file(metrics, watch_name(inventory.absolute())) if metrics else None
+    inventory = inventory.absolute()
+    check = Check(system, str(inventory), document.model_dump(mode="json"), seconds)
+    metrics = metrics_file(watch.metrics, watch_name(inventory)) if watch.metrics else None
     try:
-        publish(check, folder, file, on_drift)
+        publish(check, watch.publish, metrics, on_drift)
     except OSError as error:
         raise Failed(f"{error.filename}: cannot be written: {error.strerror}") from error
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from cascade.model.strict import one_line
+
 Document = Mapping[str, Any]
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 MOST = 200
-_LONGEST = 400
 _LONGEST_VALUE = 80
 
 
@@ -31,17 +32,10 @@ class Line:
 def journal_lines(document: Document) -> list[Line]:
     """What was found, item by item, and last what it comes to; behind `MOST` items their number alone."""
     items = _items(document)
-    said = [Line(line.priority, printable(line.text)) for line in islice(items, MOST)]
+    said = [Line(line.priority, one_line(line.text)) for line in islice(items, MOST)]
     if left := sum(1 for _ in items):
         said.append(Line(WARNING, f"… and {left} more: they stand in the results' file"))
     return [*said, Line(*_verdict(document))]
-
-
-def printable(text: str, longest: int = _LONGEST) -> str:
-    """One line without control characters; of a long text both ends."""
-    if len(text) > longest:
-        text = f"{text[: longest - 90]} … {text[-80:]}"
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def _items(document: Document) -> Iterator[Line]:

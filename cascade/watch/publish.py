@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from cascade.files import write_whole
+from cascade.model.strict import one_line
 from cascade.watch.hook import HookFailed, call
-from cascade.watch.lines import ERROR, Line, journal_lines, printable
+from cascade.watch.lines import ERROR, Line, journal_lines
 from cascade.watch.metrics import Check, exposition
 
 RESULT = "result.json"
@@ -57,7 +58,7 @@ def _tell(check: Check, folder: Path, on_drift: Sequence[str] | None) -> bool:
     try:
         call(on_drift, folder / RESULT, said)
     except HookFailed as failed:
-        _say(Line(ERROR, f"on_drift: {printable(str(failed))}; the next check tries again"))
+        _say(Line(ERROR, f"on_drift: {one_line(str(failed))}; the next check tries again"))
         return False
     write_whole(told, now, mode=0o600)
     return True

@@ -173,7 +173,7 @@ def test_systemd_has_nothing_to_say_of_the_units(machine: Watcher, scope: str) -
     units = [f"{UNITS[scope]}/{unit}" for unit in (SERVICE, TIMER)]
     verified = machine.run("systemd-analyze", *user, "verify", "--man=no", *units).ok()
     assert (verified.out, verified.err) == ("", "")
-    threshold = "--threshold=16" if scope == "system" else "--threshold=60"
+    threshold = "--threshold=14" if scope == "system" else "--threshold=60"
     machine.run("systemd-analyze", *user, "security", "--no-pager", threshold, SERVICE).ok()
 
 

@@ -43,8 +43,8 @@ class Watcher:
         return self.run(*sudo, PROGRAM, "drift", INVENTORY, *options)
 
     def read(self, path: str) -> str:
-        """A file of that machine."""
-        return on_host(NAME, f"cat {shlex.quote(path)}")
+        """A text file of that machine."""
+        return on_host(NAME, f"cat {shlex.quote(path)}") + "\n"
 
     def write(self, path: str, text: str) -> None:
         """A file of the user's on that machine."""

@@ -148,6 +148,8 @@ def test_a_hook_that_fails_is_told_and_tried_again(
 def test_a_hook_that_is_there_later_hears_of_what_is_the_matter(watched: Watched) -> None:
     assert watched.check(DRIFT, hook=[]) == []
     assert len(watched.check(DRIFT)) == 1
+    watched.check(DRIFT, hook=[])
+    assert len(watched.check(DRIFT)) == 2
 
 
 def test_a_check_that_does_not_know_its_hook_forgets_nothing(watched: Watched) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cascade.documents import DriftDocument
 from cascade.watch.lines import ERROR, INFO, MOST, WARNING, journal_lines
 from cascade.watch.metrics import Check, exposition
 from tests.drifts import DRIFT, FINDING, IN_SYNC, RELEASE, UNREACHABLE, Document
@@ -22,6 +24,11 @@ def samples(document: Document, **of: str) -> dict[str, list[tuple[dict[str, str
         family.name.removeprefix("cascade_drift_"): [(each.labels, each.value) for each in family.samples]
         for family in text_string_to_metric_families(shown)
     }
+
+
+@pytest.mark.parametrize("document", [IN_SYNC, DRIFT, UNREACHABLE])
+def test_the_documents_of_these_tests_are_documents(document: Document) -> None:
+    assert DriftDocument.model_validate(document).model_dump(mode="json") == document
 
 
 def test_a_fleet_in_sync_is_one_line() -> None:
@@ -106,10 +113,12 @@ def test_labels_hold_any_text() -> None:
     assert samples(document, inventory=hostile)["findings"][0][0]["kind"] == 'a"b\\c\nd?'
 
 
-def test_a_release_that_no_revision_is_known_of_has_empty_labels() -> None:
+def test_what_is_not_known_of_a_release_is_an_empty_label() -> None:
     release = RELEASE | {"revision": None, "dirty": None}
     labels = samples(IN_SYNC | {"release": release})["release_info"][0][0]
     assert (labels["revision"], labels["dirty"], labels["purpose"]) == ("", "", "deploy")
+    labels = samples(IN_SYNC)["release_info"][0][0]
+    assert (labels["revision"], labels["dirty"]) == ("0123abc", "false")
 
 
 def test_every_metric_says_what_it_is() -> None:

@@ -76,7 +76,7 @@ def test_systemd_would_tell_of_a_program_that_is_not_there(tmp_path: Path) -> No
 @systemd_analyze
 def test_the_system_service_is_hardly_exposed(tmp_path: Path) -> None:
     unit, _ = written(WATCH, tmp_path)
-    done = analyze(tmp_path, "security", "--offline=true", "--no-pager", "--threshold=16", unit)
+    done = analyze(tmp_path, "security", "--offline=true", "--no-pager", "--threshold=14", unit)
     assert done.returncode == 0, done.stdout
 
 
