@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cascade.commands.arguments import (
     limit_option,
     stand_ins_option,
 )
+from cascade.documents import DoctorDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
 from cascade.planning.preflight import Finding, errors, worth_saying
 from operations.preflight import ask_on_terminal, by_host, connect_each, diagnose, never
@@ -55,13 +55,13 @@ def command(
         run = load(inventory, limit, chosen(options))
     except Stopped as stopped:
         if as_json:
-            click.echo(json.dumps(document(_of_files(stopped.messages))))
+            click.echo(json_of(DoctorDocument, document(_of_files(stopped.messages))))
         raise
     with disconnected(run):
         unreachable = connect_each(run, trust or bool(fingerprint), fingerprint)
         findings = by_host(run, (*unreachable, *diagnose(run, never if as_json else ask_on_terminal)))
     if as_json:
-        click.echo(json.dumps(document(findings)))
+        click.echo(json_of(DoctorDocument, document(findings)))
     else:
         _show(findings)
     if code := exit_code(findings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from cascade.commands.arguments import (
     stand_ins_option,
 )
 from cascade.commands.failures import Failed, Lost, Mistake
+from cascade.documents import ImagesDocument, PinsDocument, PruneDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR
 from cascade.image_report import code_of, image_lines, megabytes
 from cascade.model.image import PINS, BuildImage
@@ -51,7 +51,7 @@ def pin_command(inventory: Path, update: bool, as_json: bool) -> None:
     except ValueError as error:
         raise Mistake(str(error)) from error
     if as_json:
-        click.echo(json.dumps({"tags": [asdict(item) for item in found]}))
+        click.echo(json_of(PinsDocument, {"tags": [asdict(item) for item in found]}))
     else:
         for line in _pin_lines(found):
             click.echo(line)
@@ -117,7 +117,7 @@ def list_command(inventory: Path, limit: Iterable[str], as_json: bool) -> None:
         except ValueError as error:
             raise Mistake(str(error)) from error
     if as_json:
-        click.echo(json.dumps(document))
+        click.echo(json_of(ImagesDocument, document))
     else:
         for image in document["images"]:
             for line in image_lines(image):
@@ -163,7 +163,8 @@ def prune_command(
         except (SSHException, EOFError, OSError) as error:
             raise Lost(f"the connection was lost: {error}; run it again to go on") from error
     if as_json:
-        click.echo(json.dumps({"leftovers": [asdict(item) for item in found], "removed": remove}))
+        leftover = [asdict(item) for item in found]
+        click.echo(json_of(PruneDocument, {"leftovers": leftover, "removed": remove}))
     elif remove:
         click.echo("removed")
     if going and not remove:

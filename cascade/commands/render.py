@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from cascade.commands.arguments import chosen, json_option
+from cascade.documents import ExplanationDocument, RenderDocument, json_of
 from cascade.exit_codes import INVALID
 from cascade.model.strict import InvalidFiles
 from cascade.planning.rendering import Explanation, explain, rendered
@@ -36,7 +38,7 @@ def command(inventory: Path | None, compose_file: Path | None, group: Iterable[s
         raise click.UsageError("give an inventory or a Compose file")
     if inventory:
         specs = rendered(load(inventory, data=chosen({"group": tuple(group)})).fleet)
-        click.echo(json.dumps(specs, indent=None if as_json else 2, sort_keys=True))
+        click.echo(json_of(RenderDocument, specs) if as_json else _indented(specs))
         return
     if group:
         raise click.UsageError("--group chooses among an inventory's groups")
@@ -51,7 +53,7 @@ def _explain(file: Path, as_json: bool) -> None:
         click.echo(invalid, err=True)
         raise SystemExit(INVALID) from invalid
     if as_json:
-        click.echo(json.dumps(found.document(), sort_keys=True))
+        click.echo(json_of(ExplanationDocument, found.document()))
     else:
         _print(found)
     if found.refused:
@@ -73,4 +75,8 @@ def _print(found: Explanation) -> None:
     for name, values in found.needs.items():
         console.print(f"group_data must have under {name}: {', '.join(values)}")
     if found.workloads:
-        click.echo(json.dumps(found.workloads, indent=2, sort_keys=True))
+        click.echo(_indented(found.workloads))
+
+
+def _indented(specs: Any) -> str:
+    return json.dumps(specs, indent=2, sort_keys=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from cascade.commands.arguments import inventory_argument, json_option
+from cascade.documents import ValidateDocument, json_of
 from cascade.exit_codes import INVALID
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, Problem
@@ -33,7 +33,7 @@ def command(inventory: Path, as_json: bool) -> None:
 def _say(problems: tuple[Problem, ...], as_json: bool) -> None:
     if as_json:
         found = [problem.document() for problem in problems]
-        click.echo(json.dumps({"valid": not found, "problems": found}))
+        click.echo(json_of(ValidateDocument, {"valid": not found, "problems": found}))
         return
     for problem in problems:
         click.echo(str(problem))
