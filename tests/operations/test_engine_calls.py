@@ -152,6 +152,35 @@ def test_a_node_keeps_its_owners_labels(
     assert [call for call in calls(engine) if not call.startswith("GET")] == [update]
 
 
+def test_a_node_is_made_available_and_its_earlier_entries_go(
+    wanted: Wanted, run: LocalRun, host: Host, engine: Engine, converged: Snapshots
+) -> None:
+    nodes = converged["mainpc"]["docker"]["nodes"]
+    (node,) = (node for node in nodes if node["Description"]["Hostname"] == "pc2")
+    node["Spec"]["Availability"] = "drain"
+    others = {
+        "first": ("pc2", "down"),
+        "second": ("pc2", "down"),
+        "alive": ("pc2", "ready"),
+        "x": ("x", "down"),
+    }
+    entries = [
+        {"ID": name, "Description": {"Hostname": hostname}, "Status": {"State": state}}
+        for name, (hostname, state) in others.items()
+    ]
+    engine.answers = {
+        "/v1.44/info": {"Swarm": {"NodeID": node["ID"]}},
+        "/v1.44/nodes": [*nodes, *entries],
+        f"/v1.44/nodes/{node['ID']}": node,
+        f"/v1.44/nodes/{node['ID']}/update": b"HTTP/1.0 200 OK\r\n\r\n",
+    }
+    settle(run, host, wanted("node", "pc2", action="update"))
+    update = f"POST /nodes/{node['ID']}/update"
+    assert body(engine, update)["Availability"] == "active"
+    writes = [call for call in calls(engine) if not call.startswith("GET")]
+    assert writes == [update, "DELETE /nodes/first", "DELETE /nodes/second"]
+
+
 def test_the_manager_founds_the_swarm_on_its_own_address_and_pool(
     wanted: Wanted, run: LocalRun, host: Host, engine: Engine
 ) -> None:

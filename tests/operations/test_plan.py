@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
-from cascade.planning.target import target_of
 from cascade.planning.desired import SETTINGS_STAMP
 from cascade.planning.diff import Change
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.steps import Gate, Recheck
+from cascade.planning.target import target_of
 from cascade.planning.waves import rollout_order
 
 Snapshots = dict[str, Any]

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
-from cascade.planning.target import target_of
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, SYSCTL_FILE, Desired, desired
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Key, Kind
+from cascade.planning.target import target_of
 from cascade.planning.waves import rollout_order
 from operations.snapshot import query_for
 from tests.operations.engine import Engine
@@ -332,6 +332,7 @@ MANAGER: Answers = WORKER | {
     "/nodes": [{"ID": "n1"}],
     "/networks": [{"Name": "bridge", "Scope": "local"}, {"Name": "ours", "Scope": "swarm"}],
     "/services": [{"ID": "s1", "Spec": {"Name": "a"}}],
+    "/configs": [],
     f"/tasks?filters={TASKS_FILTER}": [{"ID": "t1", "Slot": 1, "Spec": {"Env": ["PASSWORD=planted"]}}],
 }
 
@@ -341,13 +342,14 @@ def read_engine(engine: Engine, tmp_path: Path) -> Read:
     """Reads the engine on that socket; its process is this one."""
     (tmp_path / "docker.pid").write_text(f"{os.getpid()}\n")
 
-    def read(**constants: Any) -> dict[str, Any]:
+    def read(release: str | None = None, *wanted: Desired, **constants: Any) -> dict[str, Any]:
         paths = {
             "SOCKET": str(engine.path),
             "PID_FILE": str(tmp_path / "docker.pid"),
             "DAEMONS": (sys.executable,),
         }
-        return dict(run_script(query_for(HOST, (), "cascade"), **(paths | constants))["docker"])
+        query = query_for(HOST, wanted, "cascade", release)
+        return dict(run_script(query, **(paths | constants))["docker"])
 
     return read
 
@@ -375,6 +377,84 @@ def test_a_manager_tells_the_swarm_too_without_its_secrets(engine: Engine, read_
     assert (found["nodes"], found["services"]) == (MANAGER["/nodes"], MANAGER["/services"])
     assert [task["ID"] for task in found["tasks"]] == ["t1"]
     assert "planted" not in json.dumps(found)
+
+
+def config(name: str, content: str = "planted", **labels: str) -> dict[str, Any]:
+    """A config as the engine lists it."""
+    data = base64.b64encode(content.encode()).decode()
+    said = {f"cascade.{label}": text for label, text in labels.items()}
+    return {"ID": f"id of {name}", "Spec": {"Name": name, "Labels": said or None, "Data": data}}
+
+
+def release(number: str, system: str = "cascade") -> dict[str, Any]:
+    name = f"cascade-release-{system}-{number:>06}"
+    return config(name, f"all of {number}", system=system, release=number)
+
+
+def test_configs_are_told_by_their_digest_and_never_by_what_they_hold(
+    engine: Engine, read_engine: Read
+) -> None:
+    engine.answers = MANAGER | {
+        "/configs": [
+            config("own_settings", system="cascade", config="settings"),
+            config("nobodys"),
+            config("anothers", system="another"),
+            config("unlabelled"),
+        ]
+    }
+    found = read_engine(None, of("config", "unlabelled"), of("config", "not-there"))
+    digest = hashlib.sha256(b"planted").hexdigest()
+    ours = {"cascade.system": "cascade", "cascade.config": "settings"}
+    assert found["configs"] == [
+        {"ID": "id of own_settings", "Name": "own_settings", "Labels": ours, "sha256": digest},
+        {"ID": "id of unlabelled", "Name": "unlabelled", "Labels": {}, "sha256": digest},
+    ]
+    assert found["release"] is None
+    assert "planted" not in json.dumps(found)
+    assert base64.b64encode(b"planted").decode() not in json.dumps(found)
+
+
+RELEASES = [
+    release("12"),
+    release("2"),
+    release("10"),
+    release("99", system="another"),
+    config("by-hand", "all of newest", system="cascade", release="newest"),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("last", "12"),
+        ("previous", "10"),
+        ("2", "2"),
+        ("10", "10"),
+        ("3", None),
+        ("99", None),
+        ("newest", None),
+        (None, None),
+    ],
+)
+def test_a_manager_tells_the_release_that_it_is_asked_for_and_no_other(
+    asked: str | None, told: str | None, engine: Engine, read_engine: Read
+) -> None:
+    engine.answers = MANAGER | {"/configs": RELEASES}
+    found = read_engine(asked)
+    spec = release(told)["Spec"] if told else None
+    assert found["release"] == (spec and {"Labels": spec["Labels"], "Data": spec["Data"]})
+    assert len(found["configs"]) == 4
+
+
+@pytest.mark.parametrize(("asked", "told"), [("last", "1"), ("previous", None)])
+def test_before_the_first_release_there_is_none(
+    asked: str, told: str | None, engine: Engine, read_engine: Read
+) -> None:
+    engine.answers = MANAGER | {"/configs": [release("1")]}
+    found = read_engine(asked)["release"]
+    assert (found and found["Labels"]["cascade.release"]) == told
+    engine.answers = MANAGER
+    assert read_engine(asked)["release"] is None
 
 
 def test_a_container_that_went_while_it_was_asked_for_is_absent(engine: Engine, read_engine: Read) -> None:

@@ -18,9 +18,9 @@ from pyinfra.api.state import State, StateStage
 from cascade.exit_codes import ERROR, GATE_FAILED, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
-from cascade.planning.target import target_of
 from cascade.planning.plan import make_plan
 from cascade.planning.preflight import Finding
+from cascade.planning.target import target_of
 from operations.fleet import load_fleet
 from operations.run import Run, Stopped, WorkFailed
 from tests.fleets import ROOT, group_data, lab_fleet

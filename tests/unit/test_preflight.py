@@ -15,7 +15,6 @@ from cascade.model.compose import Port
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.image import RegistryImage
-from cascade.planning.target import target_of
 from cascade.planning.checks.capacity import GIB
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew
@@ -30,6 +29,7 @@ from cascade.planning.preflight import (
     query_for,
     worth_saying,
 )
+from cascade.planning.target import target_of
 from tests.readings import captured_readings
 
 SNAPSHOTS = Path(__file__).parents[1] / "operations" / "snapshots"
