@@ -15,7 +15,7 @@ import click
 import gevent
 from paramiko import SSHException
 from pyinfra.api.command import StringCommand
-from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
@@ -233,6 +233,9 @@ def _connected(host: Host) -> Finding | None:
         place = place_of(host)
         where = f"{place.hostname}{f' port {place.port}' if place.port else ''}"
         step = f"is it on, is {where} right in the inventory, and may this user and key log in?"
+        return Finding(host.name, "reachable", "error", str(error), step)
+    except PyinfraError as error:
+        step = "give a private key that this user may read, without a passphrase"
         return Finding(host.name, "reachable", "error", str(error), step)
     return None
 

@@ -12,8 +12,9 @@ import click
 
 from cascade.commands.arguments import inventory_argument, json_option, lock_wait_option
 from cascade.commands.deployment import pyinfra_argv
-from cascade.commands.drift_watch import WatchOptions, ends_told, manage, publish_check, watch_options
+from cascade.commands.drift_watch import ends_told, manage, publish_check
 from cascade.commands.plan import show
+from cascade.commands.watch_options import WatchOptions, watch_options
 from cascade.documents import DriftDocument, json_of
 from cascade.drift_report import drift_document, drift_lines
 from cascade.exit_codes import ATTENTION

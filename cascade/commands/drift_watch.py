@@ -9,97 +9,31 @@ import shlex
 import shutil
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cascade.commands.failures import Failed, Mistake
+from cascade.commands.watch_options import EVERY, WatchOptions
 from cascade.documents import DriftDocument, Files, UnknownThing
 from cascade.exit_codes import INVALID
 from cascade.watch.install import Installed, NotInstalled, Systemd, install, lingers, runs_here, uninstall
 from cascade.watch.metrics import Check
 from cascade.watch.publish import publish
-from cascade.watch.units import Scope, Watch, faults, metrics_file, seconds_of, watch_name
+from cascade.watch.units import Scope, Watch, faults, metrics_file, watch_name
 from operations.run import Stopped
 from operations.session import load
-
-EVERY = "15m"
-Command = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class WatchOptions:
-    """What a person, or the unit, asks of a check that a timer makes."""
-
-    install: bool = False
-    uninstall: bool = False
-    every: str | None = None
-    scope: Scope | None = None
-    publish: Path | None = None
-    metrics: Path | None = None
-
-    def refuse_nonsense(self, as_json: bool, repair: bool) -> None:
-        """Raises click.UsageError for options that do not go together."""
-        if sum([self.install, self.uninstall, self.publish is not None]) > 1:
-            raise click.UsageError("give one of --install, --uninstall and --publish")
-        if (self.install or self.uninstall) and (as_json or repair):
-            raise click.UsageError("--install and --uninstall go without --json and --repair")
-        if self.publish and repair:
-            raise click.UsageError("--publish is for a check alone: give it without --repair")
-        if not self.install and (self.every or (self.scope and not self.uninstall)):
-            raise click.UsageError("--every, --system and --user are for --install")
-        if self.metrics and not (self.install or self.publish):
-            raise click.UsageError("--metrics goes with --install or --publish")
-
-
-def _every(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    try:
-        if value is not None:
-            seconds_of(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    return value
-
-
-def watch_options(command: Command) -> Command:
-    """The options of a check that a timer makes; the command gets them as one, `watch`."""
-    folder = click.Path(file_okay=False, path_type=Path)
-    options = (
-        click.option("--install", is_flag=True, help="Have systemd make this check by a timer."),
-        click.option("--uninstall", is_flag=True, help="Take the timer away, with its results."),
-        click.option("--every", callback=_every, metavar="TIME", help=f"With --install: {EVERY}, 2h, 1d …"),
-        click.option("--system", "scope", flag_value="system", help="The machine's systemd: root's default."),
-        click.option("--user", "scope", flag_value="user", help="The systemd of one user."),
-        click.option(
-            "--publish", type=folder, metavar="DIR", help="Leave the result here: what a timer runs."
-        ),
-        click.option("--metrics", type=folder, metavar="DIR", help="Leave metrics for Prometheus here."),
-    )
-    names = [field.name for field in fields(WatchOptions)]
-
-    @wraps(command)
-    def together(*args: Any, **values: Any) -> None:
-        watch = WatchOptions(**{name: values.pop(name) for name in names})
-        command(*args, watch=watch, **values)
-
-    for option in reversed(options):
-        together = option(together)
-    return together
 
 
 def manage(inventory: Path, watch: WatchOptions) -> None:
     """Puts a watch there or takes it away."""
-    scope: Scope = watch.scope or ("system" if os.geteuid() == 0 else "user")
     if watch.install:
-        install_watch(inventory, watch.every or EVERY, scope, watch.metrics)
+        install_watch(inventory, watch.every or EVERY, watch.chosen_scope, watch.metrics)
     else:
-        uninstall_watch(inventory, scope)
+        uninstall_watch(inventory, watch.chosen_scope)
 
 
 @contextmanager
@@ -164,7 +98,6 @@ def install_watch(inventory: Path, every: str, scope: Scope, metrics: Path | Non
 
 def uninstall_watch(inventory: Path, scope: Scope) -> None:
     """Takes a watch away, with its results and metrics."""
-    _refuse_unless_root(scope)
     name = watch_name(inventory.absolute())
     try:
         found = uninstall(scope, name)
@@ -195,11 +128,6 @@ def publish_check(
         raise Failed(f"{error.filename}: cannot be written: {error.strerror}") from error
 
 
-def _refuse_unless_root(scope: Scope) -> None:
-    if scope == "system" and os.geteuid() != 0:
-        raise click.UsageError("--system needs root: run it with sudo, or give --user")
-
-
 def _refuse_without_systemd(inventory: Path, every: str) -> None:
     if not runs_here():
         line = f"cd {shlex.quote(str(Path.cwd()))} && cascade drift {shlex.quote(str(inventory))}"
@@ -208,7 +136,6 @@ def _refuse_without_systemd(inventory: Path, every: str) -> None:
 
 def _user(scope: Scope) -> str:
     """Whose files and keys the check uses: those of the person behind sudo."""
-    _refuse_unless_root(scope)
     return (os.environ.get("SUDO_USER") if scope == "system" else None) or getpass.getuser()
 
 
