@@ -24,7 +24,9 @@ from operations.down import Standing
 from tests.fleets import lab_fleet
 
 command, error, inventory = sys.argv[1:]
-run = SimpleNamespace(fleet=lab_fleet(), state=SimpleNamespace(inventory=SimpleNamespace(get_host=str)))
+state = SimpleNamespace(inventory=SimpleNamespace(get_host=str))
+run = SimpleNamespace(fleet=lab_fleet(), state=state, locked=lambda _: nullcontext())
+standing = Standing({"cascade-core": ()}, {}, (), (), (), ())
 
 def hangs_up(*_, **__):
     yield "one"
@@ -32,7 +34,7 @@ def hangs_up(*_, **__):
 
 if command == "down":
     down.session = lambda *_: nullcontext(run)
-    down.what_stands = lambda _: Standing({"cascade-core": ()}, {}, (), (), (), ())
+    down.what_stands = lambda _: standing
     down.stop_agents = hangs_up
     down.command([inventory, "--yes"])
 else:
