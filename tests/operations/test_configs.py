@@ -361,7 +361,7 @@ def test_a_service_is_posted_with_the_ids_of_its_configs(
     red: Fleet, run: LocalRun, host: Host, engine: Engine
 ) -> None:
     wanted, config_name = service_change(red), name(AUXILIARY, RED)
-    others = [{"ID": "c0", "Spec": {"Name": f"{config_name}0"}}, {"ID": "c1", "Spec": {"Name": config_name}}]
+    others = [{"ID": "c1", "Spec": {"Name": config_name}}, {"ID": "c0", "Spec": {"Name": f"{config_name}0"}}]
     engine.answers = {"/v1.44/configs": others, "/v1.44/services/create": CREATED}
     apply_service(run, host, wanted)
     (posted,) = (call.body for call in engine.asked if str(call).endswith("/services/create"))
