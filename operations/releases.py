@@ -32,7 +32,8 @@ from cascade.planning.steps import Record
 from cascade.planning.target import Target
 from operations.engine_client import EngineClient
 from operations.operator import operator
-from operations.run import Run
+from operations.preflight import why_unread
+from operations.run import Run, WorkFailed
 
 GIT_S = 10
 
@@ -64,13 +65,28 @@ def releases_among(configs: Iterable[Any], system: str) -> list[Labels]:
 
 
 def kept_releases(run: Run, host: Host) -> tuple[Kept, ...]:
-    """Every release that the manager keeps, the oldest first."""
+    """Every release that the manager keeps, the oldest first; raises WorkFailed where nobody can say."""
     system = run.fleet.settings.system
+    if not _has_configs(run, host):
+        return ()
     found = run.client(host.name).configs({"label": f"{LABEL_SYSTEM}={system}"})
     specs = [config["Spec"] for config in found]
     data = {spec["Labels"].get(LABEL_RELEASE): spec["Data"] for spec in specs}
     known = releases_in({"configs": specs}, system)
     return tuple(_kept(release_in(labels), data[labels[LABEL_RELEASE]]) for labels in known)
+
+
+def _has_configs(run: Run, host: Host) -> bool:
+    """Whether anything of this system can be kept there; a host without an engine or a Swarm has nothing."""
+    snapshot = run.read_snapshots([host], ())[host.name]
+    if snapshot is None:
+        raise WorkFailed("; ".join(why_unread(run, [host.name])))
+    engine = snapshot["docker"] or {}
+    if engine.get("stopped"):
+        raise WorkFailed(f"{host.name}: its engine does not run: `pyinfra … deploy.py` starts it")
+    if "error" in engine:
+        raise WorkFailed(f"{host.name}: its engine cannot be read: {engine['error']}")
+    return bool(engine.get("configs"))
 
 
 def _kept(release: Release, data: str) -> Kept:

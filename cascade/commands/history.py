@@ -23,6 +23,7 @@ from cascade.history_report import (
 from cascade.planning.release import Kept, Release
 from cascade.planning.target import Target
 from operations.releases import kept_releases
+from operations.run import WorkFailed
 from operations.session import with_manager
 
 
@@ -51,6 +52,8 @@ def _read(inventory: Path) -> tuple[Kept, ...]:
     with with_manager(inventory) as (run, manager):
         try:
             return kept_releases(run, manager)
+        except WorkFailed as failure:
+            raise Failed(str(failure)) from failure
         except (docker.errors.DockerException, requests.RequestException) as error:
             said = getattr(error, "explanation", None) or error
             raise Failed(f"{manager.name}: its releases could not be read: {said}") from error
