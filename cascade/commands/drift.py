@@ -58,8 +58,7 @@ def command(
     if repair and any(finding.repair in _CONSENT[approve] for finding in document.findings):
         document = _repaired(inventory, document, approve, lock_wait)
     if watch.publish:
-        on_drift = run.fleet.settings.on_drift
-        publish_check(inventory, watch, document, time.monotonic() - began, on_drift)
+        publish_check(inventory, watch, document, time.monotonic() - began, run.fleet.settings)
     if as_json:
         click.echo(json_of(DriftDocument, document))
     elif not watch.publish:

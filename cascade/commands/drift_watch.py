@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import shlex
@@ -20,6 +19,7 @@ from cascade.commands.failures import Failed, Mistake
 from cascade.commands.watch_options import EVERY, WatchOptions
 from cascade.documents import DriftDocument, Files, UnknownThing
 from cascade.exit_codes import INVALID
+from cascade.model.fleet import FleetSettings
 from cascade.watch.install import Installed, NotInstalled, Systemd, install, lingers, runs_here, uninstall
 from cascade.watch.metrics import Check
 from cascade.watch.publish import publish
@@ -71,7 +71,7 @@ def install_watch(inventory: Path, every: str, scope: Scope, metrics: Path | Non
     _refuse_without_systemd(inventory, every)
     user = _user(scope)
     # A service finds the home of its user, whoever installs it.
-    os.environ["HOME"] = pwd.getpwnam(user).pw_dir
+    os.environ["HOME"] = user.pw_dir
     settings = load(inventory).fleet.settings
     watch = Watch(
         system=settings.system,
@@ -80,7 +80,7 @@ def install_watch(inventory: Path, every: str, scope: Scope, metrics: Path | Non
         program=Path(sysconfig.get_path("scripts"), "cascade"),
         every=every,
         scope=scope,
-        user=user,
+        user=user.pw_name,
         metrics=metrics.absolute() if metrics else None,
     )
     if wrong := [*faults(watch), *_missing(watch, settings.on_drift)]:
@@ -113,12 +113,13 @@ def publish_check(
     watch: WatchOptions,
     document: DriftDocument,
     seconds: float,
-    on_drift: Sequence[str] | None,
+    settings: FleetSettings | None,
 ) -> None:
-    """Tells everybody what a check found; `on_drift` is None where the files that say it cannot be read."""
+    """Tells everybody what a check found; `settings` are None where the files cannot be read."""
     assert watch.publish
-    # A check that could not read the files does not know their system; its unit does.
-    system = os.environ.get("CASCADE_SYSTEM", "")
+    # What such files do not say, the unit does.
+    system = settings.system if settings else os.environ.get("CASCADE_SYSTEM", "")
+    on_drift = settings.on_drift if settings else None
     inventory = inventory.absolute()
     check = Check(system, str(inventory), document.model_dump(mode="json"), seconds)
     metrics = metrics_file(watch.metrics, watch_name(inventory)) if watch.metrics else None
@@ -134,9 +135,14 @@ def _refuse_without_systemd(inventory: Path, every: str) -> None:
         raise Failed(f"systemd does not run this machine: have something else run, every {every}: {line}")
 
 
-def _user(scope: Scope) -> str:
+def _user(scope: Scope) -> pwd.struct_passwd:
     """Whose files and keys the check uses: those of the person behind sudo."""
-    return (os.environ.get("SUDO_USER") if scope == "system" else None) or getpass.getuser()
+    behind = os.environ.get("SUDO_USER") if scope == "system" else None
+    try:
+        return pwd.getpwnam(behind) if behind else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        who = behind or f"with the number {os.geteuid()}"
+        raise Failed(f"this machine knows no user {who}: run it as one that it knows") from None
 
 
 def _missing(watch: Watch, on_drift: Sequence[str]) -> list[str]:

@@ -61,7 +61,7 @@ class Folder:
         return subprocess.run(
             [Path(sys.executable).with_name("cascade"), *arguments],
             cwd=self.path,
-            env={**os.environ, "CASCADE_SYSTEM": "cascade"},
+            env={**os.environ, "CASCADE_SYSTEM": "unit"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -137,7 +137,7 @@ def test_files_with_mistakes_are_told_to_everybody_but_the_hook(folder: Folder) 
     assert folder.result["exit_code"] == 64
     assert "reservation_scale" in folder.result["unknown"][0]["reason"]
     assert "unknown: files: " in done.stderr
-    assert 'system="cascade"} 64.0\n' in folder.metrics
+    assert 'system="unit"} 64.0\n' in folder.metrics
     assert not (folder.path / "heard").exists()
 
 
