@@ -21,18 +21,12 @@ SCHEDULING_S = 60.0
 
 @dataclass(frozen=True)
 class Gate:
-    """The rollout goes on when every member of the wave is healthy at its spec, and stays so.
-
-    `group_changes` is what this plan does to the group up to here, with what was there before.
-    `established` says whether the group ran before this plan.
-    """
+    """The rollout goes on when every member of the wave is healthy at its spec, and stays so."""
 
     wave: Wave
     replicas: Mapping[str, int]
     hold_s: float
     deadline_s: float
-    group_changes: tuple[Change, ...] = ()
-    established: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ def steps_of(
         agents_removed = [change for change in removed if change.key.kind in REMOVABLE]
         steps["rollout"] = [
             *_removal_steps(target, agents_removed, observed),
-            *_rollout(target, changes, observed, disturbed, agents),
+            *_rollout(target, changes, disturbed, agents),
         ]
     return {stage: tuple(found) for stage, found in steps.items()}
 
@@ -161,7 +155,6 @@ def _host_steps(changes: Iterable[Change]) -> Iterator[Step]:
 def _rollout(
     target: Target,
     changes: Mapping[Key, Change],
-    observed: Observed,
     disturbed: set[str],
     agents: Mapping[str, AgentStatus],
 ) -> Iterator[Step]:
@@ -171,11 +164,8 @@ def _rollout(
     first of those waits a while: just after a restart the manager still reports what ran before it.
     """
     settled = False
-    of_group: dict[str, list[Change]] = defaultdict(list)
-    established = {group_of(observed, key) for key in observed.owned if key.kind in REMOVABLE}
     for wave in target.waves:
         found = [changes[member.key] for member in wave.members if member.key in changes]
-        of_group[wave.group] += found
         for change in found:
             yield Step(f"{wave}: {change}", {change.key.host: (change,)})
         shaken = any(not disturbed.isdisjoint(member.hosts) for member in wave.members)
@@ -185,8 +175,6 @@ def _rollout(
                 replicas={member.name: agents[member.name].desired for member in wave.members},
                 hold_s=_hold_s(wave, shaken and not settled),
                 deadline_s=max(member.update_s for member in wave.members) + SCHEDULING_S,
-                group_changes=tuple(of_group[wave.group]),
-                established=wave.group in established,
             )
             settled = settled or shaken
             yield Step(f"{wave}{GATE_NAME}", {target.manager: gate})

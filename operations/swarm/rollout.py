@@ -15,6 +15,7 @@ from cascade.planning.specs import LABEL_RELEASE
 from cascade.planning.steps import SCHEDULING_S, SETTLE_S, Gate
 from cascade.planning.waves import Wave
 from operations.failed import WorkFailed
+from operations.lock import Lost
 from operations.run import Run
 from operations.swarm.gate import hold
 from operations.swarm.removal import remove
@@ -58,7 +59,12 @@ def _numbered(run: Run, change: Change) -> Change:
 
 
 def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
-    """What is to be raised after a group was returned to the specs that it had, if it had any."""
+    """What is to be raised after a group was returned to the specs that it had, if it had any.
+
+    Whoever has lost the lock touches nothing more.
+    """
+    if isinstance(failure, Lost):
+        return failure
     plan = run.plan()
     waves = [wave for wave in plan.target.waves if wave.group == group]
     keys = {member.key for wave in waves for member in wave.members}
@@ -101,9 +107,17 @@ def _undo(run: Run, change: Change) -> None:
         if undone.action == "remove":
             remove(run, host, (undone,))
         elif change.key.kind == "service":
-            apply_service(run, host, undone)
+            _put_back(run, host, undone)
         else:
             apply_container(run, host, undone)
+
+
+def _put_back(run: Run, host: Host, change: Change) -> None:
+    """A service that had to be removed for its update, and could not be made again, is not there."""
+    try:
+        apply_service(run, host, change)
+    except docker.errors.NotFound:
+        apply_service(run, host, replace(change, action="create"))
 
 
 def _reverse(change: Change) -> Change:
