@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import secrets
 import socket
@@ -93,6 +94,8 @@ class Run:
         self.connecting_since = 0.0
         self.operation_since = 0.0
         self.spinner = os.environ.get(_SPINNER, "on")
+        # It shows a traceback of its own for a host that hangs up; the run says that in a line.
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)
         _RUNS[state] = self
 
     @classmethod

@@ -399,7 +399,13 @@ def _observe_swarm(
         if paused and len(tasks) < service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0):
             observed.paused.add(key)
         observed.health[key] = len(tasks)
-        observed.placed[key] = tuple(sorted({hosts.get(task["NodeID"], task["NodeID"]) for task in tasks}))
+        placed = {task["NodeID"] for task in tasks}
+        observed.placed[key] = tuple(sorted({hosts.get(id_) or _hostname(nodes[id_]) for id_ in placed}))
+
+
+def _hostname(node: Mapping[str, Any]) -> str:
+    """A node that was not read goes by the name that it gave the Swarm."""
+    return str(node["Description"].get("Hostname") or node["ID"])
 
 
 def _member(swarm: Mapping[str, Any], nodes: Mapping[str, Any], cluster: Mapping[str, Any] | None) -> Fields:

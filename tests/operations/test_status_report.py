@@ -51,6 +51,7 @@ def test_the_manager_tells_of_the_agents_of_a_host_that_cannot_be_reached(
     document = document_of(fleet, converged, "pc2")
     assert len(agents(document)) == 69
     assert all(agent["healthy"] == agent["desired"] for agent in agents(document))
+    assert {node for agent in agents(document) for node in agent["nodes"]} == {"mainpc", "pc2"}
     assert not document["healthy"]
     assert "unknown: pc2: host: does not answer" in lines(document, capsys)
 
