@@ -18,7 +18,7 @@ import pytest
 from lab.errors import LabError
 from lab.polling import until
 from tests.lab.conftest import Checkout, Finished, on_host
-from tests.terminal import at_terminal
+from tests.terminal import Answer, at_terminal
 
 LAB = "inventories/lab.py"
 FILE = "group_data/stacks/cascade/cascade-auxiliary.yaml"
@@ -119,7 +119,7 @@ def lines(host: str = "mainpc") -> list[dict[str, str]]:
 
 
 def value_of_the_agent() -> str:
-    spec = on_host("mainpc", f"docker service inspect {SERVICE} --format '{{{{.Spec.TaskTemplate}}}}'")
+    spec = on_host("mainpc", f"docker service inspect {SERVICE} --format '{{{{json .Spec}}}}'")
     found = re.search(r"CHANGED=(\w+)", spec)
     return found[1] if found else ""
 
@@ -168,7 +168,7 @@ def test_the_one_after_a_killed_holder_says_whom_it_took_over_from(start: Start,
     assert status(fleet)["holder"]["expired"]
     after = start("after").ended().ok()
     assert re.search(
-        rf"took the lock over from {record['owner']} since .*, for: deploy, {LAB}, not heard of for 9\d s",
+        rf"took the lock over from {record['owner']} since .*, for: deploy, {LAB}, not heard of for \d+ s",
         after.err,
     )
     assert "others were at work since the hosts were read" in after.err
@@ -214,8 +214,11 @@ def until_it_works(running: Running) -> None:
 def test_a_run_whose_lock_is_taken_away_does_not_call_itself_done(start: Start, fleet: Checkout) -> None:
     running = start("robbed")
     held_by(running)
+    until_it_works(running)
+    running.process.send_signal(signal.SIGSTOP)
     fleet.run("cascade", "lock", "release", LAB, "--force").ok()
     fleet.run("cascade", "lock", "acquire", LAB, "-m", "stop them").ok()
+    running.process.send_signal(signal.SIGCONT)
     ended = running.ended()
     assert ended.code == 1
     assert "this run's lock is gone: " in ended.err
@@ -325,13 +328,44 @@ def test_nobodys_words_break_out_of_their_line(fleet: Checkout) -> None:
     assert "it expires in 3" in shown.out
 
 
-def test_a_person_who_says_no_gives_the_lock_back(fleet: Checkout, tmp_path: Path) -> None:
+@pytest.fixture
+def asked(fleet: Checkout, tmp_path: Path) -> Callable[[Answer], tuple[int, str]]:
+    """How a deployment that asks ends with this answer."""
     variant = fleet.variant(tmp_path / "asked")
     variant.change(FILE, AGENT, f"{AGENT}        environment: {{CHANGED: 'asked'}}\n")
+    argv = [str(fleet.venv / "bin/pyinfra"), LAB, "deploy.py"]
+    return lambda answer: at_terminal(argv, variant.path, ("Press enter to execute", answer))
+
+
+def test_a_person_who_says_no_gives_the_lock_back(
+    fleet: Checkout, asked: Callable[[Answer], tuple[int, str]]
+) -> None:
     turns = count()
-    pyinfra = str(fleet.venv / "bin/pyinfra")
-    code, shown = at_terminal([pyinfra, LAB, "deploy.py"], variant.path, ("Press enter to execute", "no"))
-    assert code == 0
+    code, shown = asked("no")
+    assert code == 2
     assert "Unexpected user input: no" in shown
     assert count() == turns + 2
     assert status(fleet) == {"held": False, "holder": None}
+
+
+@pytest.mark.long
+def test_the_lock_is_kept_alive_while_a_person_thinks(
+    fleet: Checkout, asked: Callable[[Answer], tuple[int, str]]
+) -> None:
+    def think() -> str:
+        first = heartbeat()
+
+        def attempt() -> None:
+            if heartbeat() == first:
+                raise LabError("mainpc", "no heartbeat came", "look at the lock")
+
+        until("mainpc", attempt, timeout_s=40, next_step="look at the lock", interval_s=1)
+        return "no"
+
+    code, _ = asked(think)
+    assert code == 2
+    assert status(fleet) == {"held": False, "holder": None}
+
+
+def heartbeat() -> float:
+    return float(json.loads(on_host("mainpc", f"cat {FOLDER}/lock"))["heartbeat"])

@@ -28,9 +28,11 @@ from cascade.model.fleet import Fleet
 from cascade.planning.desired import DAEMON_SETTINGS, SYSCTL_FILE, Stage
 from cascade.planning.diff import Change
 from cascade.planning.resource import Key, Kind
+from operations.audit import COMMAND_FAILED
 from operations.deploy import carry_out
 from operations.host.engine import apply_settings, start_unit
 from operations.host.system import install, set_sysctl, write_file
+from operations.lock import Lost
 from operations.run import Run, Stopped, WorkFailed
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
@@ -522,3 +524,76 @@ def test_prepared_work_is_a_marker_and_none_is_nothing(
             for operation in state.ops[host].values():
                 marker = ["true"] if operation.operation_meta.will_change else []
                 assert lines(operation.command_generator()) == marker
+
+
+def recorded(state: State) -> list[tuple[str, str, str, str]]:
+    """What was written down: where, what, and what came of it."""
+    return [
+        (entry.host, f"{entry.action} {entry.kind} {entry.name}", entry.result, entry.reason)
+        for entry in Run.of(state).trail.entries
+    ]
+
+
+def test_what_is_carried_out_is_written_down(machines: Callable[..., State], converged: Snapshots) -> None:
+    converged["pc2"]["sysctls"]["net.core.somaxconn"] = "128"
+    converged["mainpc"]["files"][SYSCTL_FILE]["mode"] = "666"
+    state = machines(**saying(converged))
+    run = Run.of(state)
+    run.join()
+    prepare(state)
+    assert recorded(state) == []
+    run_ops(state)
+    assert sorted(recorded(state)) == [
+        ("mainpc", f"update file {SYSCTL_FILE}", "done", ""),
+        ("pc2", "update sysctl net.core.somaxconn", "done", ""),
+    ]
+    assert len(run.plan().changes) == 2
+
+
+def test_a_command_of_pyinfras_own_that_fails_is_written_down(
+    machines: Callable[..., State], converged: Snapshots
+) -> None:
+    converged["pc2"]["sysctls"]["net.core.somaxconn"] = "128"
+    responses = saying(converged)
+    responses["pc2"]["sysctl net.core"] = {"success": False, "stderr": "a reason"}
+    state = machines(**responses)
+    Run.of(state).join()
+    prepare(state)
+    run_ops(state)
+    assert recorded(state) == [("pc2", "update sysctl net.core.somaxconn", "failed", COMMAND_FAILED)]
+
+
+def test_work_that_fails_is_written_down_with_its_reason(
+    machines: Callable[..., State], converged: Snapshots
+) -> None:
+    converged["pc2"]["units"]["docker.service"]["enabled"] = False
+    responses = saying(converged)
+    responses["pc2"]["systemctl"] = {"success": False, "stderr": "a reason"}
+    state = machines(**responses)
+    prepare(state)
+    run_ops(state)
+    ((host, what, result, reason),) = recorded(state)
+    assert (host, what, result) == ("pc2", "update unit docker.service", "failed")
+    assert reason.endswith("systemctl enable --now docker.service: a reason")
+
+
+@pytest.mark.parametrize("kind", ["sysctl", "unit"])
+def test_nothing_more_is_carried_out_by_a_run_that_lost_its_lock(
+    kind: str, machines: Callable[..., State], converged: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "sysctl":
+        converged["pc2"]["sysctls"]["net.core.somaxconn"] = "128"
+    else:
+        converged["pc2"]["units"]["docker.service"]["enabled"] = False
+    state = machines(**saying(converged))
+    run = Run.of(state)
+
+    def check() -> None:
+        raise Lost("this run's lock is gone")
+
+    monkeypatch.setattr(run.lock, "check", check)
+    prepare(state)
+    before = told(state.inventory.get_host("pc2")).copy()
+    run_ops(state)
+    assert told(state.inventory.get_host("pc2")) == before
+    assert (run.code, recorded(state)) == (1, [])

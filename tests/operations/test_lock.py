@@ -77,9 +77,10 @@ def test_a_run_takes_the_lock_and_gives_it_back(manager: Host, folder: LockFolde
 
 def test_who_finds_it_held_is_told_by_whom_and_what_to_do(manager: Host, folder: LockFolder) -> None:
     folder.acquire("other")
-    lock = Lock("mine", "me@desk")
+    lock, told = Lock("mine", "me@desk"), list[str]()
     with pytest.raises(Held) as refused:
-        lock.acquire(manager, "deploy", LAB)
+        lock.acquire(manager, "deploy", LAB, 0, told.append)
+    assert told == []
     assert refused.value.code == LOCKED
     said = str(refused.value)
     assert said.startswith("mainpc: locked by other@desk since 20")
@@ -91,6 +92,7 @@ def test_who_finds_it_held_is_told_by_whom_and_what_to_do(manager: Host, folder:
         f"`cascade lock release {LAB} --force`",
     ):
         assert part in said
+    sleeps(lock, 500)
     lock.check()
     lock.release()
     assert folder.record["token"] == "other"
@@ -294,6 +296,19 @@ def test_an_answer_that_is_lost_may_have_been_a_yes(
     monkeypatch.setattr(manager, "run_shell_command", folder.answer)
     lock.release()
     assert not folder.lock.exists()
+
+
+def test_whoever_could_not_ask_lost_nothing(
+    manager: Host, folder: LockFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.acquire("other")
+    lock = Lock("mine", "me@desk")
+    monkeypatch.setattr(manager, "run_shell_command", unreachable)
+    with pytest.raises(OSError, match="Socket is closed"):
+        lock.acquire(manager, "deploy", LAB)
+    monkeypatch.setattr(manager, "run_shell_command", folder.answer)
+    lock.release()
+    assert folder.record["token"] == "other"
 
 
 def test_a_signal_ends_the_process_so_that_it_can_give_the_lock_back(held: Lock) -> None:

@@ -220,9 +220,13 @@ def test_a_corrupt_one_goes_by_force(lock: LockFolder) -> None:
 
 def test_a_link_in_its_place_is_not_followed(lock: LockFolder, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
-    lock.folder.mkdir()
+    lock.acquire()
+    lock.pass_by(100)
+    lock.lock.rename(target)
     lock.lock.symlink_to(target)
-    assert str(lock.lock) in lock.acquire()["error"]
+    assert str(lock.lock) in lock.acquire("b")["error"]
+    target.unlink()
+    assert str(lock.lock) in lock.acquire("b")["error"]
     assert not target.exists()
 
 
@@ -238,7 +242,7 @@ def test_a_corrupt_count_is_told(lock: LockFolder) -> None:
 def test_what_a_killed_process_left_half_written_is_no_hindrance(lock: LockFolder) -> None:
     lock.folder.mkdir()
     for name in ("lock.new", "lock-count.new"):
-        (lock.folder / name).write_text("half")
+        (lock.folder / name).write_text("half" * 1000)
     assert "acquired" in lock.acquire()
     assert lock.do(do="beat", token="a") == {"beating": True}
     assert lock.record["token"] == "a"
