@@ -163,6 +163,16 @@ def test_configs_arrive_change_and_restart_their_readers_alone(tinted: Checkout)
     ]
 
 
+def test_a_rollback_brings_back_what_configs_held_in_services_and_host_containers(tinted: Checkout) -> None:
+    tinted.deploy().ok()
+    (tinted.path / STACKS / "tinted.bin").write_bytes(BLUE)
+    tinted.deploy().ok()
+    back = tinted.run("cascade", "rollback", "inventories/lab.py", "--yes").ok()
+    assert "rollback to" in back.err
+    assert {agent: held(agent) for agent in ("web", "tool")} == dict.fromkeys(("web", "tool"), wanted(RED))
+    assert tinted.drift().ok().document["files"]["differ"]
+
+
 def audio() -> dict[str, Any]:
     return {id_: item for id_, item in containers().items() if item["group"] == AUDIO}
 
