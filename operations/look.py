@@ -79,12 +79,21 @@ def release_read(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str
     try:
         target = target_in(decoded(found["Data"]), f"release {release.number}", files)
     except NoRelease as error:
-        raise NoRelease(f"release {release.number} {error}") from error
-    strangers = sorted(set(target.hosts) - set(run.fleet.hosts))
-    if strangers or target.manager != files.manager:
-        other = ", ".join(strangers) or f"the manager {target.manager}"
-        raise NoRelease(f"release {release.number} is of other hosts: {other} is not in {run.inventory_file}")
+        raise NoRelease(f"release {release.number} {error}; {_another(run)}") from error
+    if reason := _of_others(run, target, files):
+        raise NoRelease(f"release {release.number} is {reason}; {_another(run)}")
     return release, target
+
+
+def _of_others(run: Run, target: Target, files: Target) -> str:
+    """Why a release is not of this inventory's hosts, or an empty string."""
+    if strangers := sorted(set(target.hosts) - set(run.fleet.hosts)):
+        return f"of other hosts: {', '.join(strangers)} is not in {run.inventory_file}"
+    return f"of another manager, {target.manager}" if target.manager != files.manager else ""
+
+
+def _another(run: Run) -> str:
+    return f"deploy the whole fleet, or choose another with `cascade history {run.inventory_file}`"
 
 
 def _why_none(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str) -> str:

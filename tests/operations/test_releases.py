@@ -184,7 +184,7 @@ def test_an_agent_that_was_not_rolled_out_is_released_as_it_runs(
             members=tuple(
                 replace(member, replicas=member.replicas + 7)
                 for member in wave.members
-                if member.key != PC2_AGENT
+                if member.key != AUDIO_AGENT
             ),
         )
         for wave in chosen.order
