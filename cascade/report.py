@@ -65,20 +65,20 @@ def status_table(document: Document, console: Console | None = None) -> None:
         table.add_row(
             str(group["phase"]),
             group["name"],
-            _of(sum(map(_up, agents)), len(agents)),
-            _of(sum(map(_healthy, agents)), sum(agent["desired"] for agent in agents)),
+            _of(_count(map(_up, agents), agents), len(agents)),
+            _of(_count(map(_healthy, agents), agents), sum(agent["desired"] for agent in agents)),
             ", ".join(sorted({node for agent in agents for node in agent["nodes"]})),
         )
     console.print(table)
     for line in (*_down(document), *_unknown(document)):
         console.print(line, style="red", highlight=False)
     agents = [agent for group in document["groups"] for agent in group["agents"]]
-    healthy, desired = sum(map(_healthy, agents)), sum(agent["desired"] for agent in agents)
+    healthy, desired = _count(map(_healthy, agents), agents), sum(agent["desired"] for agent in agents)
     for address in document["addresses"]:
         reached = "{agent} answers on {address}:{port}/{protocol}".format_map(address)
         console.print(reached, highlight=False)
     console.print(
-        f"{sum(map(_up, agents))} of {len(agents)} agents and {healthy} of {desired} replicas healthy",
+        f"{_count(map(_up, agents), agents)} of {len(agents)} agents and {healthy} of {desired} replicas healthy",
         style="green" if document["healthy"] else "red",
         highlight=False,
     )
@@ -92,7 +92,12 @@ def _healthy(agent: Document) -> int:
     return agent["healthy"] or 0
 
 
-def _of(part: int, whole: int) -> str:
+def _count(counted: Iterable[int], agents: Iterable[Document]) -> int | str:
+    """The sum, unless nobody knows how these agents are."""
+    return "?" if any(agent["healthy"] is None for agent in agents) else sum(counted)
+
+
+def _of(part: int | str, whole: int) -> str:
     return f"{part}/{whole}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from paramiko import SSHException
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
@@ -41,9 +42,12 @@ class Snapshot(FactBase[Reading]):
 def take_snapshot(host: Host, query: dict[str, Any], script: Path = _SCRIPT) -> Reading | None:
     """What the script answers to the query on this host; None where it could not be asked."""
     text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{script.read_text()}"
-    reading: Reading | None = host.get_fact(
-        Snapshot, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=TIMEOUT_S
-    )
+    try:
+        reading: Reading | None = host.get_fact(
+            Snapshot, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=TIMEOUT_S
+        )
+    except (SSHException, EOFError, OSError):
+        return None
     return reading
 
 

@@ -65,6 +65,7 @@ def test_without_the_manager_nobody_knows_how_the_agents_are(
     shown = lines(document, capsys)
     assert "unknown: mainpc: host: does not answer" in shown
     assert not any(line.startswith("down:") for line in shown)
+    assert shown[-1] == "? of 69 agents and ? of 114 replicas healthy"
 
 
 def test_an_engine_of_the_manager_that_cannot_be_read_leaves_the_agents_unknown(
