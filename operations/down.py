@@ -34,6 +34,7 @@ class Standing:
     waiting: Mapping[str, tuple[str, ...]]
     volumes: tuple[tuple[str, str], ...]
     networks: tuple[str, ...]
+    configs: tuple[str, ...]
     members: tuple[str, ...]
     others: tuple[str, ...]
 
@@ -58,6 +59,7 @@ def what_stands(run: Run) -> Standing:
         waiting=waiting(target, observed),
         volumes=tuple(sorted(_volumes(engines, fleet.settings.system))),
         networks=tuple(item["Name"] for item in manager.get("networks", ()) if _ours(item, run)),
+        configs=tuple(item["Name"] for item in manager.get("configs", ()) if _ours(item, run)),
         members=tuple(name for name, engine in engines.items() if _node_id(engine) in nodes),
         others=tuple(_others(run, manager, nodes.keys() - set(map(_node_id, engines.values())))),
     )
@@ -128,6 +130,11 @@ def purge(run: Run, standing: Standing) -> Iterator[str]:
     for network in standing.networks:
         _remove_network(run, network)
         yield f"network {network} removed"
+    for config in standing.configs:
+        with _removing(run, run.fleet.manager.name, "config", config):
+            run.client(run.fleet.manager.name).remove_config(config)
+    if standing.configs:
+        yield f"{len(standing.configs)} configs removed, the releases among them"
     if standing.others:
         yield the_swarm_stays(standing)
         return

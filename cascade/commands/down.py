@@ -82,6 +82,8 @@ def _told(run: Run, standing: Standing, purging: bool) -> Iterator[str]:
     if purging:
         yield from (f"- volume {name} on {host}, with all that is in it" for host, name in standing.volumes)
         yield from (f"- network {name}" for name in standing.networks)
+        if standing.configs:
+            yield f"- {len(standing.configs)} configs, the releases among them"
         swarm = f"- the Swarm of {', '.join(standing.members) or 'no host'}"
         yield f"  {the_swarm_stays(standing)}" if standing.others else swarm
 

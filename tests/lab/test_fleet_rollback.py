@@ -7,8 +7,6 @@ import re
 import time
 from typing import Any
 
-import pytest
-
 from cascade.exit_codes import ATTENTION
 from tests.lab.conftest import Checkout, Finished, on_host, steady
 
@@ -39,9 +37,7 @@ def specs() -> dict[str, Any]:
     return found
 
 
-def test_the_whole_fleet_goes_back_to_exactly_what_it_was(
-    variant: Checkout, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_whole_fleet_goes_back_to_exactly_what_it_was(variant: Checkout) -> None:
     before = specs()
     variant.change("group_data/lab.py", TIMING, TIMING.replace("interval=30", "interval=31"))
     began = time.monotonic()
@@ -52,8 +48,6 @@ def test_the_whole_fleet_goes_back_to_exactly_what_it_was(
     back = rollback(variant).ok()
     found = DONE.search(back.err)
     assert found, back.err[-2000:]
-    with capsys.disabled():
-        print(f"\n{changed} of {len(before)} agents went back in {found[2]} s")
     assert specs() == before
     assert float(found[2]) < 2 * updated_s
     steady()

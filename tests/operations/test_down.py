@@ -112,6 +112,19 @@ def test_a_swarm_that_somebody_else_uses_stays(
     assert "POST /v1.44/swarm/leave" not in map(str, engine.asked)
 
 
+def test_releases_and_configs_of_the_system_go_and_those_of_others_stay(
+    converged: Snapshots, engine: Engine, run: LocalRun, stands: Stands
+) -> None:
+    def config(name: str, system: str) -> dict[str, Any]:
+        return {"ID": name, "Name": name, "Labels": {"cascade.system": system}, "sha256": "0"}
+
+    converged["mainpc"]["docker"]["configs"] = [config("release-1", "cascade"), config("more", "another")]
+    assert "1 configs removed, the releases among them" in purge(run, replace(stands(), networks=()))
+    assert [str(asked) for asked in engine.asked if "/configs/" in asked.path] == [
+        "DELETE /v1.44/configs/release-1"
+    ]
+
+
 @pytest.mark.parametrize("kind", ["secret", "config"])
 def test_a_swarm_that_keeps_values_of_somebody_else_stays(kind: str, engine: Engine, stands: Stands) -> None:
     ours, theirs = {"cascade.system": "cascade"}, {"cascade.system": "another"}
