@@ -56,7 +56,7 @@ class Holder:
             holder=one_line(seen["holder"]),
             owner=one_line(seen["owner"]),
             purpose=one_line(seen["purpose"]),
-            acquired=datetime.fromtimestamp(seen["acquired"], UTC),
+            acquired=datetime.fromtimestamp(max(0, seen["acquired"]), UTC),
             silent_s=seen["silent_s"],
             expires_s=seen["expires_s"],
             expired=seen["expired"],
@@ -130,13 +130,21 @@ def ask(host: Host, task: Answer) -> Answer:
     done, output = host.run_shell_command(
         StringCommand("python3 -IS -"), _sudo=True, _stdin=text, _timeout=TIMEOUT_S
     )
-    if not done:
-        said = one_line(output.stderr.strip().rpartition("\n")[2])
+    answer = _understood(output.stdout) if done else None
+    if answer is None:
+        said = one_line((output.stderr or output.stdout).strip().rpartition("\n")[2])
         raise WorkFailed(f"{host.name}: the lock could not be asked for: {said or 'no answer'}")
-    answer: Answer = json.loads(output.stdout)
     if "error" in answer:
         raise WorkFailed(f"{host.name}: the lock is unknown: {one_line(answer['error'])}")
     return answer
+
+
+def _understood(text: str) -> Answer | None:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def standing(host: Host) -> Holder | None:

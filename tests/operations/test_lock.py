@@ -339,6 +339,28 @@ def test_a_manager_that_cannot_answer_is_named_with_its_words(
     assert str(failed.value) == ("mainpc: the lock could not be asked for: sudo: a password\\x1b is required")
 
 
+@pytest.mark.parametrize("answer", ["", "Welcome to mainpc", "7", "{"])
+def test_a_manager_that_answers_nonsense_is_told_and_no_traceback(
+    answer: str, manager: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = CommandOutput([OutputLine("stdout", line) for line in answer.splitlines()])
+    monkeypatch.setattr(manager, "run_shell_command", lambda *_, **__: (True, output))
+    with pytest.raises(WorkFailed) as failed:
+        standing(manager)
+    assert str(failed.value) == f"mainpc: the lock could not be asked for: {answer or 'no answer'}"
+
+
+@pytest.mark.parametrize("acquired", [-1e10, 1e11])
+def test_a_time_that_is_nonsense_is_shown_all_the_same(
+    acquired: float, manager: Host, folder: LockFolder
+) -> None:
+    folder.acquire()
+    folder.lock.write_text(json.dumps({**folder.record, "acquired": acquired}))
+    found = standing(manager)
+    assert found
+    assert found.acquired.year in (1970, 5138)
+
+
 def test_a_lock_that_cannot_be_understood_is_unknown(manager: Host, folder: LockFolder) -> None:
     folder.acquire()
     folder.lock.write_text("{")
