@@ -1,13 +1,17 @@
-"""The order inside a group."""
+"""The order inside a group, and its agents as the rollout sees them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import yaml
 
 from cascade.model.fleet import Fleet
 from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles
-from cascade.planning.waves import rollout_order
+from cascade.model.workload import Workload
+from cascade.planning.resource import Key
+from cascade.planning.waves import Member, member_of, rollout_order
 
 Groups = Callable[..., GroupFile]
 
@@ -160,3 +164,71 @@ def test_waves_are_numbered_and_keep_to_their_group(home_fleet: Fleet) -> None:
     order = rollout_order(home_fleet)
     assert [str(wave) for wave in order[:4]] == [f"cascade-core wave {number}/4" for number in (1, 2, 3, 4)]
     assert all(workload.group == wave.group for wave in order for workload in wave.members)
+
+
+Alpha = Callable[..., tuple[tuple[Workload, ...], Fleet]]
+
+
+def member(alpha: Alpha, service: str = "{}", agents: str = "[{name: Fox}]") -> Member:
+    """The one agent of such a group as the rollout sees it."""
+    (fox,), fleet = alpha(service, agents)
+    return member_of(fleet, fox)
+
+
+def test_a_service_lives_with_the_manager_and_a_host_container_on_its_host(home_fleet: Fleet) -> None:
+    members = {member.name: member for wave in rollout_order(home_fleet) for member in wave.members}
+    on_pc2 = members["cascade-pc2-core_cache-manager"]
+    assert (on_pc2.key, on_pc2.hosts) == (Key("mainpc", "service", on_pc2.name), ("pc2",))
+    alone = members["cascade-audio-realtime_wake-word-detector"]
+    assert (alone.key, alone.hosts) == (Key("mainpc", "container", alone.name), ("mainpc",))
+
+
+@pytest.mark.parametrize(
+    ("service", "agents", "precious"),
+    [
+        ("{}", "[{name: Fox}]", ""),
+        ("{}", "[{name: Fox, persistent: true}]", "persistent"),
+        ("{runtime: nvidia}", "[{name: Fox}]", "GPU"),
+        ("{runtime: nvidia}", "[{name: Fox, persistent: true}]", "persistent"),
+    ],
+)
+def test_a_persistent_agent_or_one_with_a_gpu_is_precious(
+    alpha: Alpha, service: str, agents: str, precious: str
+) -> None:
+    assert member(alpha, service, agents).precious == precious
+
+
+def test_the_range_of_a_scale_is_its_agents(alpha: Alpha) -> None:
+    said = "{deploy: {replicas: 3}, x-scale: {min: 1, max: 5}}"
+    assert (member(alpha, said).replicas, member(alpha, said).scale) == (3, (1, 5))
+    assert member(alpha).scale is None
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ({"stop_grace_period": "3s"}, 3),
+        ({"stop_grace_period": "3s", "deploy": {"replicas": 3, "update_config": {"delay": "2s"}}}, 15),
+        (
+            {"stop_grace_period": "3s", "deploy": {"replicas": 3, "update_config": {"parallelism": 2}}},
+            6,
+        ),
+        (
+            {
+                "stop_grace_period": "3s",
+                "healthcheck": {
+                    "test": ["CMD", "ask"],
+                    "interval": "5s",
+                    "timeout": "1s",
+                    "retries": 2,
+                    "start_period": "10s",
+                },
+            },
+            25,
+        ),
+    ],
+    ids=["one replica", "one after the other", "two at a time", "with a health check"],
+)
+def test_an_update_may_take_as_long_as_all_its_rounds(alpha: Alpha, said: Any, seconds: float) -> None:
+    checked = {"healthcheck": {"disable": True}} | said
+    assert member(alpha, yaml.safe_dump(checked)).update_s == seconds
