@@ -237,7 +237,6 @@ def read_configs(query: Any) -> Any:
     found = [config for config in known if config in ours or config["Spec"]["Name"] in query["configs"]]
     number = query["release_label"]
     releases = [config for config in ours if config["Spec"]["Labels"].get(number, "").isdecimal()]
-    releases.sort(key=lambda config: int(config["Spec"]["Labels"][number]))
     return {
         "configs": [
             {
