@@ -11,7 +11,7 @@ import pytest
 
 from cascade.documents import PlanDocument, json_of
 from cascade.model.fleet import Fleet
-from cascade.plan_report import plan_document, plan_lines
+from cascade.plan_report import ON_HOSTS, plan_document, plan_lines
 from cascade.planning.diff import Change
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.preflight import Finding
@@ -133,6 +133,14 @@ def test_bare_hosts_are_built_from_the_system_up_to_the_last_wave(fleet: Fleet, 
     assert lines[-2:] == ["afterwards: release 1", lines[-1]]
     assert lines[-1].endswith(" to change, 0 to replace, 0 to remove")
     assert document.exit_code == 2
+    on_pc2 = [change.kind for change in document.changes if change.host == "pc2" and change.kind in ON_HOSTS]
+    assert on_pc2 == sorted(on_pc2, key=ON_HOSTS.index)
+
+
+def test_a_wave_whose_gate_nobody_can_hold_is_shown_without_one(fleet: Fleet, recorded: Snapshots) -> None:
+    spec(recorded, REGISTRY)["Mode"] = {"Replicated": {"Replicas": 7}}
+    document = document_of(replace(plan_of(fleet, recorded), steps={}))
+    assert lines_of(document)[:2] == ["cascade-core wave 1/4", f"  ~ service {REGISTRY}"]
 
 
 def test_nothing_to_do_is_said_in_a_line_and_in_the_exit_code(fleet: Fleet, recorded: Snapshots) -> None:
@@ -257,7 +265,9 @@ def test_what_the_preflight_finds_is_part_of_the_plan(
 
 def test_a_host_cannot_draw_on_the_terminal(fleet: Fleet, recorded: Snapshots) -> None:
     recorded["pc2"]["sysctls"]["net.core.somaxconn"] = "1\x1b[2J\n+ forged"
+    recorded["pc2"]["packages"] = {"error": "\x1b[2J"}
     lines = lines_of(document_of(plan_of(fleet, recorded)))
+    assert "  pc2: packages: \\x1b[2J" in lines
     assert "      ~ value 1\\x1b[2J\\n+ forged → 4096" in lines
 
 
