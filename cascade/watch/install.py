@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class Installed:
 
     changes: tuple[str, ...]
     checked: bool
-    results: Path
+    results: Path | None
 
 
 def runs_here() -> bool:
@@ -114,17 +115,17 @@ def install(watch: Watch) -> Installed:
 def uninstall(scope: Scope, name: str) -> bool:
     """Stops a watch and removes its units, results and metrics; False where there is none."""
     systemd = Systemd(scope)
-    found = [
-        f"{name}.{kind}" for kind in ("timer", "service") if (systemd.folder / f"{name}.{kind}").exists()
-    ]
+    units = [systemd.folder / f"{name}.{kind}" for kind in ("timer", "service")]
+    found = [unit for unit in units if unit.exists()]
     for unit in found:
-        systemd.do(*(("disable", "--now") if unit.endswith(".timer") else ("stop",)), unit)
-    if f"{name}.service" in found:
-        systemd.do("clean", "--what=state", f"{name}.service")
-        _forget_metrics(systemd, name)
+        systemd.do(*(("disable", "--now") if unit.suffix == ".timer" else ("stop",)), unit.name)
+    _forget_metrics(systemd, name)
+    if (results := _results(systemd, name)) and results.parent.exists():
+        shutil.rmtree(results.parent)
     for unit in found:
-        (systemd.folder / unit).unlink()
+        unit.unlink()
     if found:
+        systemd.does("reset-failed", f"{name}.service")
         systemd.do("daemon-reload")
     return bool(found)
 
@@ -145,10 +146,8 @@ def _forget_metrics(systemd: Systemd, name: str, unless: Path | None = None) -> 
         metrics_file(folder, name).unlink(missing_ok=True)
 
 
-def _results(systemd: Systemd, name: str) -> Path:
+def _results(systemd: Systemd, name: str) -> Path | None:
     """Where the service leaves its results; where a user's state is differs between versions of systemd."""
     argv = systemd.says("show", "-p", "ExecStart", "--value", f"{name}.service")
     found = re.search(rf"--publish (\S.*?/{STATE}/{re.escape(name)})\b", argv)
-    if not found:
-        raise NotInstalled(f"{name}.service does not publish: look at `systemctl cat {name}.service`")
-    return Path(found[1]) / RESULT
+    return Path(found[1]) / RESULT if found else None
