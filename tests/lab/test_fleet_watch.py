@@ -80,7 +80,7 @@ def installed(request: pytest.FixtureRequest, machine: Watcher) -> Iterator[str]
 
 @pytest.fixture
 def scope(installed: str, machine: Watcher) -> str:
-    """The scope, with the watch as every test begins with it: one that makes no check in the midst of a test."""
+    """The scope, with the watch as every test begins with it: no timer checks in the midst of a test."""
     options = (f"--{installed}", "--every", "1d", "--metrics", METRICS)
     machine.drift("--install", *options, scope=installed).ok()
     systemctl(machine, installed, "stop", TIMER)
