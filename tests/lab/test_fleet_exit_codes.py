@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def on_a_terminal(checkout: Checkout, command: str) -> Finished:
 WAYS = {"pipe": in_a_pipe, "terminal": on_a_terminal}
 
 
-@pytest.fixture(params=WAYS, scope="module")
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> Callable[[Checkout, str], Finished]:
     return WAYS[request.param]
 
@@ -49,9 +50,8 @@ def ends_with(code: int, done: Finished) -> None:
     assert "Traceback" not in done.out + done.err
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_0_when_all_is_as_it_is_to_be(fleet: Checkout, way: Callable[[Checkout, str], Finished]) -> None:
+    for command in [
         PYINFRA,
         DRY,
         "cascade plan {inventory}",
@@ -60,15 +60,11 @@ def ends_with(code: int, done: Finished) -> None:
         "cascade status {inventory}",
         "cascade history {inventory}",
         "cascade lock status {inventory}",
-    ],
-)
-def test_0_when_all_is_as_it_is_to_be(
-    fleet: Checkout, way: Callable[[Checkout, str], Finished], command: str
-) -> None:
-    ends_with(0, way(fleet, command))
+    ]:
+        ends_with(0, way(fleet, command))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def slow_hands(fleet: Checkout) -> Iterator[Checkout]:
     """A kernel setting that somebody changed by hand."""
     on_host("mainpc", "sysctl -q -w net.core.somaxconn=128")
@@ -76,32 +72,25 @@ def slow_hands(fleet: Checkout) -> Iterator[Checkout]:
     fleet.deploy().ok()
 
 
-@pytest.mark.parametrize("command", [DRY, "cascade plan {inventory}", "cascade drift {inventory}"])
-def test_2_when_something_differs(
-    slow_hands: Checkout, way: Callable[[Checkout, str], Finished], command: str
-) -> None:
-    done = way(slow_hands, command)
-    ends_with(ATTENTION, done)
-    assert "net.core.somaxconn" in done.out + done.err
+def test_2_when_something_differs(slow_hands: Checkout, way: Callable[[Checkout, str], Finished]) -> None:
+    for command in [DRY, "cascade plan {inventory}", "cascade drift {inventory}"]:
+        done = way(slow_hands, command)
+        ends_with(ATTENTION, done)
+        assert "net.core.somaxconn" in done.out + done.err
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_1_for_a_release_that_is_not_there(fleet: Checkout, way: Callable[[Checkout, str], Finished]) -> None:
+    for command in [
         f"pyinfra -y --data rollback=999 {LAB} deploy.py",
         "cascade rollback {inventory} 999 --yes",
         "cascade history {inventory} --diff 1 999",
-    ],
-)
-def test_1_for_a_release_that_is_not_there(
-    fleet: Checkout, way: Callable[[Checkout, str], Finished], command: str
-) -> None:
-    done = way(fleet, command)
-    ends_with(ERROR, done)
-    assert "no release 999" in done.out + done.err
+    ]:
+        done = way(fleet, command)
+        ends_with(ERROR, done)
+        assert "no release 999" in done.out + done.err
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def unreadable(fleet: Checkout) -> Iterator[Checkout]:
     """Settings of an engine that nobody can understand."""
     path = "/etc/docker/daemon.json"
@@ -111,13 +100,11 @@ def unreadable(fleet: Checkout) -> Iterator[Checkout]:
     assert fleet.drift().code == 0
 
 
-@pytest.mark.parametrize("command", [PYINFRA, "cascade plan {inventory}", "cascade drift {inventory}"])
-def test_1_for_what_cannot_be_read(
-    unreadable: Checkout, way: Callable[[Checkout, str], Finished], command: str
-) -> None:
-    done = way(unreadable, command)
-    ends_with(ERROR, done)
-    assert "daemon.json" in done.out + done.err
+def test_1_for_what_cannot_be_read(unreadable: Checkout, way: Callable[[Checkout, str], Finished]) -> None:
+    for command in [PYINFRA, "cascade plan {inventory}", "cascade drift {inventory}"]:
+        done = way(unreadable, command)
+        ends_with(ERROR, done)
+        assert "daemon.json" in done.out + done.err
 
 
 @pytest.fixture
@@ -173,36 +160,30 @@ def test_5_when_somebody_holds_the_lock(held: Checkout, how: str) -> None:
         assert "new power supply" in done.out + done.err
 
 
-@pytest.fixture(scope="module")
-def silent(fleet: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+@pytest.fixture
+def silent(fleet: Checkout, tmp_path: Path) -> Checkout:
     """The same fleet, of which one host does not answer where it is looked for."""
-    variant = fleet.variant(tmp_path_factory.mktemp("silent") / "variant")
+    variant = fleet.variant(tmp_path / "silent")
     variant.change(LAB, '"ssh_port": 22042', '"ssh_port": 1')
     return variant
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_6_when_a_host_does_not_answer(silent: Checkout, way: Callable[[Checkout, str], Finished]) -> None:
+    for command in [
         PYINFRA,
         DRY,
         "cascade plan {inventory}",
         "cascade apply {inventory} --yes",
         "cascade drift {inventory}",
         "cascade status {inventory}",
-    ],
-)
-def test_6_when_a_host_does_not_answer(
-    silent: Checkout, way: Callable[[Checkout, str], Finished], command: str
-) -> None:
-    done = way(silent, command)
-    ends_with(UNREACHABLE, done)
-    assert "pc2" in done.out + done.err
+    ]:
+        done = way(silent, command)
+        ends_with(UNREACHABLE, done)
+        assert "pc2" in done.out + done.err
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_64_for_what_cannot_be_meant(fleet: Checkout, way: Callable[[Checkout, str], Finished]) -> None:
+    for command in [
         f"pyinfra -y --data group=nobody {LAB} deploy.py",
         "cascade plan {inventory} --group nobody",
         "cascade apply {inventory} --yes --group nobody",
@@ -210,12 +191,8 @@ def test_6_when_a_host_does_not_answer(
         "cascade drift {inventory} --nonsense",
         "cascade nonsense {inventory}",
         "cascade plan inventories/nobody.py",
-    ],
-)
-def test_64_for_what_cannot_be_meant(
-    fleet: Checkout, way: Callable[[Checkout, str], Finished], command: str
-) -> None:
-    ends_with(INVALID, way(fleet, command))
+    ]:
+        ends_with(INVALID, way(fleet, command))
 
 
 @pytest.mark.parametrize(
