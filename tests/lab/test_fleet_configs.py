@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from lab.errors import LabError
+from lab.polling import until
 from tests.lab.conftest import Checkout, containers, of_agent, on_host
 
 STACKS = "group_data/stacks/cascade"
@@ -59,17 +61,17 @@ def tint(data: bytes) -> str:
     return named("tinted", "tint", data)
 
 
-@pytest.fixture
-def tinted(variant: Checkout) -> Iterator[Checkout]:
+@pytest.fixture(scope="module")
+def files(fleet: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """The fleet's files with such a group, and a config for the host containers of another."""
+    variant = fleet.variant(tmp_path_factory.mktemp("tinted") / "variant")
     (variant.path / FILE).write_text(TINTED)
-    (variant.path / STACKS / "tinted.bin").write_bytes(RED)
     (variant.path / STACKS / "tinted.json").write_text(json.dumps(PROFILE, indent=2))
     variant.change("group_data/all.py", '"cascade-pc2-apps"),', '"cascade-pc2-apps", "tinted"),')
     variant.change(
         f"{STACKS}/{AUDIO}.yaml",
         "    init: true\n",
-        "    init: true\n    configs: [{source: levels, target: /etc/levels, mode: 0440}]\n",
+        "    init: true\n    configs: [{source: levels, target: /etc/levels, gid: '65534', mode: 0440}]\n",
     )
     variant.change(
         f"{STACKS}/{AUDIO}.yaml",
@@ -79,12 +81,35 @@ def tinted(variant: Checkout) -> Iterator[Checkout]:
     yield variant
     variant.change(FILE, "name: tinted\n", "name: tinted\nx-enabled: false\n")
     variant.deploy().ok()
+    fleet.deploy().ok()
+    assert fleet.dry().ok().planned == []
+
+
+@pytest.fixture
+def tinted(files: Checkout) -> Checkout:
+    """The same, deployed."""
+    (files.path / STACKS / "tinted.bin").write_bytes(RED)
+    files.deploy().ok()
+    return files
+
+
+def only(agent: str, group: str) -> tuple[str, str]:
+    """The one container of an agent, and its host, once its predecessor has stopped."""
+
+    def attempt() -> tuple[str, str]:
+        found = of_agent(agent, group)
+        if len(found) != 1:
+            raise LabError(agent, f"has {len(found)} containers", "look at its tasks")
+        ((id_, item),) = found.items()
+        return id_, item["host"]
+
+    return until(agent, attempt, timeout_s=60, next_step="look at its tasks")
 
 
 def inside(agent: str, command: str, group: str = "tinted") -> str:
     """What a command prints in an agent's container."""
-    ((id_, item),) = of_agent(agent, group).items()
-    return on_host(item["host"], f"docker exec {id_} sh -c {shlex.quote(command)}; true")
+    id_, host = only(agent, group)
+    return on_host(host, f"docker exec {id_} sh -c {shlex.quote(command)}; true")
 
 
 def held(agent: str) -> dict[str, Any]:
@@ -132,7 +157,6 @@ def api(method: str, path: str, body: str = "") -> Any:
 
 
 def test_configs_arrive_change_and_restart_their_readers_alone(tinted: Checkout) -> None:
-    tinted.deploy().ok()
     assert tinted.dry().ok().planned == []
     assert {agent: held(agent) for agent in ("web", "tool")} == dict.fromkeys(("web", "tool"), wanted(RED))
     levels = {inside(item["agent"], "cat /etc/levels", AUDIO) for item in audio().values()}
@@ -157,14 +181,13 @@ def test_configs_arrive_change_and_restart_their_readers_alone(tinted: Checkout)
     assert tinted.dry().ok().planned == []
     assert {tint(RED), tint(BLUE)} <= configs(), "a rollback needs the one before"
     assert on_host("mainpc", f"ls {FOLDER}").split() == [
-        f"{named(AUDIO, 'levels', b'level: 1')}.440.0.0",
+        f"{named(AUDIO, 'levels', b'level: 1')}.440.0.65534",
         named("tinted", "plain", b"price: 5 $\n"),
         f"{tint(BLUE)}.400.65534.65534",
     ]
 
 
 def test_a_rollback_brings_back_what_configs_held_in_services_and_host_containers(tinted: Checkout) -> None:
-    tinted.deploy().ok()
     (tinted.path / STACKS / "tinted.bin").write_bytes(BLUE)
     tinted.deploy().ok()
     back = tinted.run("cascade", "rollback", "inventories/lab.py", "--yes").ok()
@@ -178,9 +201,8 @@ def audio() -> dict[str, Any]:
 
 
 def test_what_hands_do_to_a_config_is_found_and_undone(tinted: Checkout) -> None:
-    tinted.deploy().ok()
     levels = named(AUDIO, "levels", b"level: 1")
-    path, before = f"{FOLDER}/{levels}.440.0.0", started()
+    path, before = f"{FOLDER}/{levels}.440.0.65534", started()
     hands = {
         f"echo 'level: 9' > {path}": f"update file {path}",
         f"chmod 666 {path}": f"update file {path}",
@@ -205,11 +227,11 @@ def test_what_hands_do_to_a_config_is_found_and_undone(tinted: Checkout) -> None
 
 
 def test_a_config_that_was_exchanged_under_its_reader_is_replaced_with_it(tinted: Checkout) -> None:
-    tinted.deploy().ok()
     use = f"source={tint(RED)},target=/etc/deep/tint.bin,uid=65534,gid=65534,mode=0400"
     on_host(
         "mainpc",
-        f"docker service update -q --config-rm {tint(RED)} tinted_web && docker config rm {tint(RED)}"
+        f"docker service update -q --config-rm {tint(RED)} tinted_web"
+        f" && docker service update -q --force tinted_web && docker config rm {tint(RED)}"
         f" && echo other | docker config create {tint(RED)} -"
         f" && docker service update -q --config-add {use} tinted_web",
     )
@@ -223,7 +245,6 @@ def test_a_config_that_was_exchanged_under_its_reader_is_replaced_with_it(tinted
 
 
 def test_security_that_a_client_of_an_old_api_stripped_is_found_and_brought_back(tinted: Checkout) -> None:
-    tinted.deploy().ok()
     service = api("GET", "/v1.43/services/tinted_web")
     version = service["Version"]["Index"]
     api("POST", f"/v1.43/services/{service['ID']}/update?version={version}", json.dumps(service["Spec"]))
@@ -232,9 +253,8 @@ def test_security_that_a_client_of_an_old_api_stripped_is_found_and_brought_back
     assert not privileges.get("NoNewPrivileges")
     assert not privileges.get("Seccomp")
 
-    dry = tinted.dry().ok()
-    assert dry.planned == ["tinted wave 1/1: update service tinted_web", "tinted wave 1/1: gate"]
-    assert "TaskTemplate.ContainerSpec.Privileges" in dry.err
+    planned = tinted.dry().ok().planned
+    assert planned == ["tinted wave 1/1: update service tinted_web", "tinted wave 1/1: gate"]
     done = tinted.deploy().ok()
     assert "TaskTemplate.ContainerSpec.Privileges" in done.err
     assert held("web") == wanted(RED)
