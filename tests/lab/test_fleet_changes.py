@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+from cascade.exit_codes import ATTENTION, ROLLED_BACK
 from tests.lab.conftest import Checkout, Evidence, of_agent, on_host, steady
+from tests.lab.releases import releases, writes_of_a_release
 
 STACKS = "group_data/stacks/cascade"
 
@@ -16,15 +18,17 @@ def test_one_changed_agent_costs_one_write_and_restarts_nothing_else(variant: Ch
         "      - name: CodeGenerator\n        environment: {CHANGED: 'yes'}\n",
     )
     before, own = steady(), of_agent("CodeGenerator")
-    planned = variant.dry().ok().planned
+    *planned, recorded = variant.dry().planned
+    and_a_release = writes_of_a_release()
     done = variant.deploy().ok()
     after = steady()
     assert planned == [
         "cascade-auxiliary wave 1/1: update service cascade-auxiliary_code-generator",
         "cascade-auxiliary wave 1/1: gate",
     ]
+    assert f"{recorded.removeprefix('record ')} recorded" in done.err
     assert "TaskTemplate.ContainerSpec.Env.CHANGED unset → yes" in done.err
-    assert done.writes == 1
+    assert done.writes == 1 + and_a_release
     assert {id_ for id_ in before if id_ not in after} == set(own)
     assert {item["agent"] for id_, item in after.items() if id_ not in before} == {"CodeGenerator"}
 
@@ -55,15 +59,17 @@ def test_a_gate_that_fails_names_the_agent_and_leaves_later_groups_untouched(var
         "      - name: CodeGenerator\n",
         "      - name: CodeGenerator\n        environment: {CHANGED: 'yes'}\n",
     )
-    later = of_agent("CodeGenerator")
+    later, kept = of_agent("CodeGenerator"), releases()
     failed = variant.deploy()
-    assert failed.code == 4
+    assert failed.code == ROLLED_BACK
+    assert "cascade-personality went back: 1 agents are healthy with the specs they had" in failed.err
+    assert releases() == kept
     assert "cascade-personality_tone-detector" in failed.err
     assert "exit code 7" in failed.err
     assert "crashing with exit code 7, as told" in failed.err
     assert "Traceback" not in failed.err
     assert of_agent("CodeGenerator") == later
-    assert variant.status().code == 2
+    assert variant.status().code == 0
 
 
 def test_wrong_files_are_all_named_before_any_connection(variant: Checkout) -> None:
@@ -85,7 +91,8 @@ def test_an_optional_agent_that_fails_warns_and_does_not_block(variant: Checkout
         "      - name: TranslationService\n",
         "      - name: TranslationService\n        environment: {STANDIN_CRASH_AFTER_S: '0'}\n",
     )
-    done = variant.deploy().ok()
+    done = variant.deploy()
+    assert done.code == ATTENTION
     assert "cascade-auxiliary_translation-service is optional and not healthy" in done.err
 
 

@@ -25,6 +25,7 @@ from lab.hosts import HOSTS
 from lab.polling import until
 from lab.stand_in import Entry, layer_tar
 from tests.lab.conftest import ROOT, Checkout, docker, look, on_host, steady
+from tests.lab.releases import forget_all_but_the_last
 
 HERE = "# The groups reserve"
 REGISTRY = "10.203.0.11:5000"
@@ -134,7 +135,7 @@ def test_a_tag_means_what_was_recorded_until_somebody_records_anew(
 
     variant.run("cascade", "images", "pin", "inventories/lab.py").ok()
     assert json.loads((variant.path / "group_data/images.json").read_text()) == {STABLE: first}
-    planned = variant.dry().ok().planned
+    planned = variant.dry().planned
     assert planned[0] == f"create image {STABLE.removesuffix(':stable')}@{first}"
     pulled = variant.deploy().ok()
     assert image_of("cascade-auxiliary_executor") == f"{STABLE.removesuffix(':stable')}@{first}"
@@ -181,6 +182,8 @@ def _prunes_the_first_alone(checkout: Checkout, first: str, second: str) -> None
     """A tag that moved on leaves its old image behind; what it keeps for the logs has to be let go."""
     digests = "docker images --digests --format '{{.Digest}}'"
     on_host("mainpc", "docker tag cascade/stand-in:lab mine:1")
+    assert first not in checkout.run("cascade", "images", "prune", "inventories/lab.py", "--ended").ok().out
+    forget_all_but_the_last()
     held = checkout.run("cascade", "images", "prune", "inventories/lab.py").ok()
     assert "ended containers of replaced tasks" in held.out
     shown = checkout.run("cascade", "images", "prune", "inventories/lab.py", "--ended")
@@ -298,9 +301,10 @@ def _all_there_before_the_first_stop(image: str, before: dict[str, dict[str, Any
 
 
 def _prunes_what_was_heavy(fleet: Checkout) -> None:
-    """Back on the stand-in, nothing wants the heavy one."""
+    """Back on the stand-in, nothing wants the heavy one, once nobody goes back to its release."""
     fleet.deploy().ok()
     steady()
+    forget_all_but_the_last()
     shown = fleet.run("cascade", "images", "prune", "inventories/lab.py", "--ended", "--json")
     assert shown.code == 2
     found = json.loads(shown.out)

@@ -11,6 +11,7 @@ import pytest
 
 from lab.hosts import host_named, open_lab
 from tests.lab.conftest import REPLICAS, Checkout, containers, look, of_agent, on_host, steady
+from tests.lab.releases import writes_of_a_release
 
 STACKS = "group_data/stacks/cascade"
 MEMORY, AUDIO, PC2_CORE = "cascade-memory-learning", "cascade-audio-realtime", "cascade-pc2-core"
@@ -50,14 +51,15 @@ def kept(fleet: Checkout) -> Iterator[None]:
 def test_one_group_is_deployed_and_a_change_in_another_waits(variant: Checkout) -> None:
     give(variant, "cascade-auxiliary", "CodeGenerator", "{CHANGED: 'yes'}")
     give(variant, "cascade-personality", "ToneDetector", "{CHANGED: 'yes'}")
-    before = steady()
+    before, and_a_release = steady(), writes_of_a_release()
     done = variant.run("cascade", "apply", "--yes", "--group", "cascade-auxiliary", "inventories/lab.py").ok()
-    assert done.writes == 1
+    assert done.writes == 1 + and_a_release
     assert {before[id_]["agent"] for id_ in before.keys() - steady().keys()} == {"CodeGenerator"}
+    and_a_release = writes_of_a_release()
     rest = variant.run(
         "cascade", "apply", "--yes", "--from-group", "cascade-personality", "inventories/lab.py"
     )
-    assert rest.ok().writes == 1
+    assert rest.ok().writes == 1 + and_a_release
     gone = {before[id_]["agent"] for id_ in before.keys() - steady().keys()}
     assert gone == {"CodeGenerator", "ToneDetector"}
 
@@ -67,7 +69,8 @@ def test_a_disabled_group_goes_and_comes_back_with_its_data(variant: Checkout) -
     before = steady()
     disable(variant, MEMORY)
     disable(variant, AUDIO)
-    planned = variant.dry().ok().planned
+    *planned, recorded = variant.dry().planned
+    assert recorded.startswith("record release ")
     assert planned == [
         f"{AUDIO}: remove 7 agents, which are not enabled",
         f"{MEMORY}: remove 8 agents, which are not enabled",
@@ -102,6 +105,7 @@ def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(
         refused = variant.deploy()
         assert refused.code == 6
         assert on_host("mainpc", REGISTRY) == before
+        and_a_release = writes_of_a_release()
         done = variant.deploy("--limit", "mainpc").ok()
     finally:
         lab.engine.run("start", host_named("pc2").container)
@@ -110,11 +114,12 @@ def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(
         "pc2: left out by --limit; waiting for it: cascade-pc2-core (5 agents), cascade-pc2-apps (17 agents)"
         in done.err
     )
-    assert done.writes == 1
+    assert done.writes == 1 + and_a_release
     assert on_host("mainpc", REGISTRY) != before
+    and_a_release = writes_of_a_release()
     later = variant.deploy().ok()
     assert f"service {PC2_CORE}_cache-manager" in later.err
-    assert later.writes == 1
+    assert later.writes == 1 + and_a_release
     assert len(steady()) == REPLICAS
 
 
