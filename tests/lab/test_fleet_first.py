@@ -40,6 +40,10 @@ def test_the_demo_ends_with_all_agents_and_replicas_healthy(evidence: Evidence) 
     assert "69 of 69 agents and 114 of 114 replicas healthy" in evidence.demo.ok().out
 
 
+def test_the_first_deployment_is_the_first_release(evidence: Evidence) -> None:
+    assert "release 1 recorded" in evidence.demo.err
+
+
 def test_the_status_document_counts_every_agent(fleet: Checkout) -> None:
     document = json.loads(fleet.status().ok().out)
     assert document["healthy"] is True
