@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
-from cascade.planning.specs import CONFIG_FOLDER, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target
 
 MINIMUM_API = (1, 44)
+
+_NUMBER = re.compile("[0-9]{1,9}")
+_CONFIG_FILE = re.compile(rf"{CONFIG_FOLDER}/(?P<prefix>[^/]+)-[0-9a-f]{{12}}(?:\.|$)")
 
 Snapshot = Mapping[str, Any]
 Labels = Mapping[str, str]
@@ -89,6 +93,7 @@ class Observed:
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     owned: dict[Key, Labels] = field(default_factory=dict)
+    foreign: dict[Key, str] = field(default_factory=dict)
     releases: tuple[Labels, ...] = ()
 
     @property
@@ -101,6 +106,10 @@ class Observed:
         """What the releases that are kept need."""
         return {key for labels in self.releases for key in needs_in(labels)}
 
+    def silent(self, host: str) -> bool:
+        """Whether nobody knows what the host's engine holds."""
+        return host in self.stopped | self.unread | self.faulty
+
     def unreadable(self, key: Key, manager: str) -> bool:
         """Whether nobody knows: the host was left out, its engine does not run, or the reading failed."""
         if key.host in self.unread or key in self.not_read:
@@ -112,7 +121,7 @@ class Observed:
             asked.add(manager)
         if key.kind == "node":
             asked.add(key.name)
-        return not asked.isdisjoint(self.stopped | self.unread | self.faulty)
+        return any(map(self.silent, asked))
 
 
 def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[Unknown] = ()) -> Observed:
@@ -137,15 +146,34 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[
     observed.owned = {
         key: labels for key, labels in labelled.items() if labels.get(LABEL_SYSTEM) == target.system
     }
-    for key in filter(in_config_folder, observed.resources):
+    observed.foreign = {
+        key: system
+        for key, labels in labelled.items()
+        if (system := labels.get(LABEL_SYSTEM, target.system)) != target.system
+    }
+    for key in _config_files(observed, target):
         observed.owned[key] = {LABEL_SYSTEM: target.system}
     observed.releases = tuple(releases_in(cluster, target.system))
     return observed
 
 
 def in_config_folder(key: Key) -> bool:
-    """Whether it is a file for host containers; whatever lies there is Cascade's."""
+    """Whether it is a file for host containers, of this system or of another one."""
     return key.kind == "file" and key.name.startswith(f"{CONFIG_FOLDER}/")
+
+
+def _config_files(observed: Observed, target: Target) -> list[Key]:
+    """The files for host containers, but for those that hold configs of another system."""
+    groups = {wave.group for wave in target.order}
+    groups |= {labels.get(LABEL_GROUP, "") for labels in observed.owned.values()}
+    configs = {key.name for key in (*target.known, *observed.owned) if key.kind == "config"}
+    prefixes = {name.rpartition("-")[0] for name in configs}
+    files = {key: _CONFIG_FILE.match(key.name) for key in filter(in_config_folder, observed.resources)}
+    return [
+        key
+        for key, of in files.items()
+        if of is None or of["prefix"] in prefixes or of["prefix"].partition("_")[0] in groups
+    ]
 
 
 def releases_in(engine: Mapping[str, Any], system: str) -> Iterator[Labels]:
@@ -154,7 +182,7 @@ def releases_in(engine: Mapping[str, Any], system: str) -> Iterator[Labels]:
     ours = [
         found
         for found in labels
-        if found.get(LABEL_SYSTEM) == system and found.get(LABEL_RELEASE, "").isdecimal()
+        if found.get(LABEL_SYSTEM) == system and _NUMBER.fullmatch(found.get(LABEL_RELEASE, ""))
     ]
     yield from sorted(ours, key=lambda found: int(found[LABEL_RELEASE]))
 
@@ -162,7 +190,8 @@ def releases_in(engine: Mapping[str, Any], system: str) -> Iterator[Labels]:
 def needs_in(release: Labels) -> Iterator[Key]:
     """The objects that a release says it needs."""
     for item in release.get(LABEL_NEEDS, "").split():
-        host, kind, name = item.split("/", 2)
+        host, _, rest = item.partition("/")
+        kind, _, name = rest.partition("/")
         yield Key(host, cast(Kind, kind), name)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from cascade.model.strict import one_line
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change, FieldChange, diff
@@ -99,7 +100,7 @@ def make_plan(
         steps=steps,
         changes=(*removed, *changes.values()),
         unknown=tuple(observed.unknown),
-        refusals=dict(_refused(changes.values(), holders, going)),
+        refusals=dict(_refused(changes.values(), observed, holders, going)),
         notes=tuple(_notes(target, observed, bool(changes))),
         agents=tuple(agents.values()),
         stopped=frozenset(observed.stopped),
@@ -226,11 +227,19 @@ def _record(target: Target, observed: Observed, last: Last) -> Record | None:
 
 
 def _refused(
-    changes: Iterable[Change], holders: Mapping[Key, tuple[Key, ...]], going: Collection[Key]
+    changes: Iterable[Change],
+    observed: Observed,
+    holders: Mapping[Key, tuple[Key, ...]],
+    going: Collection[Key],
 ) -> Iterator[tuple[Key, str]]:
     for change in changes:
         staying = [key.name for key, held in holders.items() if change.key in held and key not in going]
-        if refusal := _refusal(change, staying):
+        if owner := observed.foreign.get(change.key):
+            yield (
+                change.key,
+                f"{change.key} is of the system {one_line(owner)}: choose another name for this one",
+            )
+        elif refusal := _refusal(change, staying):
             yield change.key, refusal
 
 
@@ -240,7 +249,7 @@ def _refusal(change: Change, staying: Collection[str]) -> str:
     `staying` are agents that hold what is to be replaced, and that this run leaves alone.
     """
     kind, name = change.key.kind, change.key.name
-    where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, change.fields))}"
+    where = f"{change.key.host}: {kind} {name}: {', '.join(map(str, shown_fields(change)))}"
     if kind == "swarm" and change.action == "update":
         return f"{where}; if nothing there is needed, `docker swarm leave --force` there and run again"
     if kind == "volume" and change.action == "replace":

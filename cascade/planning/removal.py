@@ -65,8 +65,11 @@ def group_of(observed: Observed, key: Key) -> str | None:
 
 
 def unwanted(target: Target, observed: Observed) -> Iterator[Key]:
-    """What carries the labels of this system and no file, and no release that is kept, names."""
-    if target.partial:
+    """What carries the labels of this system and no file, and no release that is kept, names.
+
+    Nothing while the manager, which keeps the releases, cannot say what they need.
+    """
+    if target.partial or observed.silent(target.manager):
         return
     named = target.known | observed.needed
     yield from (key for key in observed.owned if key not in named)

@@ -17,6 +17,7 @@ from cascade.model.fleet import Fleet
 from cascade.planning.diff import Action, Change
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.release import encoded, target_document
+from cascade.planning.removal import PRUNABLE
 from cascade.planning.resource import Key
 from cascade.planning.target import Target, target_of
 from operations.run import WorkFailed
@@ -156,6 +157,30 @@ def test_a_file_that_nobody_reads_goes_after_the_rollout(red: Fleet, converged: 
     plan = make_plan(target_of(red), snapshots)
     assert said(plan) == [f"remove file {FOLDER}/stray on pc2"]
     assert [step.name for step in plan.steps["prune"]] == [f"remove file {FOLDER}/stray"]
+
+
+def test_a_file_of_another_systems_group_stays(red: Fleet, converged: Snapshots) -> None:
+    snapshots = deployed(converged, target_of(red))
+    file = {"sha256": sha(b"x"), "mode": "444", "owner": "0", "group": "0", "content": None, "changed": 0.0}
+    theirs = f"{FOLDER}/{name('others', BLUE)}"
+    named = f"{FOLDER}/colours-{sha(BLUE)[:12]}"
+    snapshots["mainpc"]["files"] |= {theirs: file, f"{theirs}.440.0.0": file, named: file}
+    plan = make_plan(target_of(red), snapshots, PRUNABLE)
+    assert (said(plan), plan.unwanted) == ([], ())
+
+
+def test_a_file_of_a_group_that_is_gone_goes_while_a_trace_says_whose_it_was(
+    red: Fleet, converged: Snapshots
+) -> None:
+    snapshots = deployed(converged, target_of(red))
+    file = {"sha256": sha(b"x"), "mode": "444", "owner": "0", "group": "0", "content": None, "changed": 0.0}
+    snapshots["mainpc"]["files"][f"{FOLDER}/{name('gone', BLUE)}"] = file
+    labels = {"cascade.system": "cascade", "cascade.group": "gone"}
+    config = {"ID": "gone", "Name": name("gone", BLUE), "Labels": labels, "sha256": sha(BLUE)}
+    snapshots["mainpc"]["docker"]["configs"].append(config)
+    assert said(make_plan(target_of(red), snapshots)) == [
+        f"remove file {FOLDER}/{name('gone', BLUE)} on mainpc"
+    ]
 
 
 def test_a_run_about_a_part_of_the_fleet_leaves_the_files_of_others(red: Fleet, converged: Snapshots) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +55,12 @@ def leave_behind(snapshots: Snapshots, labels: dict[str, str]) -> None:
 
 
 def like(items: list[Any], chosen: Any) -> Any:
+    return copy.deepcopy(one(items, chosen))
+
+
+def one(items: list[Any], chosen: Callable[[Any], bool]) -> Any:
     (found,) = filter(chosen, items)
-    return copy.deepcopy(found)
+    return found
 
 
 def of(changes: tuple[Change, ...]) -> set[Key]:
@@ -75,8 +80,7 @@ def removing(plan: Plan) -> list[Key]:
 
 def make_reach_outside(snapshots: Snapshots) -> None:
     """Somebody made the network anew, in another way."""
-    networks = snapshots["mainpc"]["docker"]["networks"]
-    (network,) = (one for one in networks if one["Name"] == "cascade-internal")
+    network = one(snapshots["mainpc"]["docker"]["networks"], lambda item: item["Name"] == "cascade-internal")
     network["Internal"] = False
 
 
@@ -133,13 +137,12 @@ def test_only_the_kinds_that_are_named_go(converged: Snapshots, fleet: Fleet) ->
 
 def test_what_a_kept_release_needs_is_not_unwanted(converged: Snapshots, fleet: Fleet) -> None:
     leave_behind(converged, OURS)
-    (release,) = (
-        one for one in converged["mainpc"]["docker"]["configs"] if "cascade.release" in one["Labels"]
-    )
+    configs = converged["mainpc"]["docker"]["configs"]
+    release = one(configs, lambda config: "cascade.release" in config["Labels"])
     kept = {key for key in LEFT_BEHIND if key.kind in ("network", "volume", "config")}
     needs = " ".join(f"{key.host}/{key.kind}/{key.name}" for key in sorted(kept))
     earlier = {**release["Labels"], "cascade.release": "0", "cascade.needs": needs}
-    converged["mainpc"]["docker"]["configs"].insert(0, {**release, "Labels": earlier})
+    configs.insert(0, {**release, "Labels": earlier})
     plan = make_plan(target_of(fleet), converged, PRUNABLE)
     assert of(plan.changes) == LEFT_BEHIND - kept
     assert plan.unwanted == ()
@@ -164,6 +167,59 @@ def test_what_lies_on_a_host_that_was_left_out_stays(converged: Snapshots, fleet
     del converged["pc2"]
     plan = make_plan(target_of(fleet), converged, PRUNABLE, target_of(fleet))
     assert of(plan.changes) == {key for key in LEFT_BEHIND if key.host == "mainpc"}
+
+
+def leave_the_manager_out(snapshots: Snapshots) -> None:
+    del snapshots["mainpc"]
+
+
+def stop_the_managers_engine(snapshots: Snapshots) -> None:
+    snapshots["mainpc"]["docker"] = {"stopped": True}
+
+
+@pytest.mark.parametrize("silence", [leave_the_manager_out, stop_the_managers_engine])
+def test_while_nobody_knows_what_releases_need_nothing_is_unwanted(
+    silence: Callable[[Snapshots], None], converged: Snapshots, fleet: Fleet
+) -> None:
+    """A volume that a kept release needs would be lost with its data."""
+    leave_behind(converged, OURS)
+    silence(converged)
+    plan = make_plan(target_of(fleet), converged, PRUNABLE)
+    assert [change.key for change in plan.changes if change.action == "remove"] == []
+    assert (plan.unwanted, removing(plan)) == ((), [])
+
+
+def take(snapshots: Snapshots, kind: Kind, labels: dict[str, str]) -> Key:
+    """Something that the files name has these labels, and is another than they want."""
+    manager = snapshots["mainpc"]["docker"]
+    if kind == "service":
+        item = one(manager["services"], lambda item: item["Spec"]["Name"] == REGISTRY)
+        item["Spec"]["Labels"] = labels
+        return Key("mainpc", kind, REGISTRY)
+    if kind == "container":
+        item = one(manager["containers"], lambda item: item["container"]["Name"] == f"/{WAKE_WORD}")
+        item["container"]["Config"]["Labels"] = labels
+        return Key("mainpc", kind, WAKE_WORD)
+    item = one(manager["networks"], lambda item: item["Name"] == "cascade-external")
+    item |= {"Labels": labels, "Internal": True}
+    return Key("mainpc", kind, "cascade-external")
+
+
+@pytest.mark.parametrize("kind", ["service", "container", "network"])
+def test_what_another_system_has_under_a_name_of_this_one_is_not_taken_from_it(
+    kind: Kind, converged: Snapshots, fleet: Fleet
+) -> None:
+    key = take(converged, kind, {"cascade.system": "another"})
+    plan = make_plan(target_of(fleet), converged)
+    assert plan.refusals[key] == f"{key} is of the system another: choose another name for this one"
+
+
+@pytest.mark.parametrize("kind", ["service", "container", "network"])
+def test_what_lost_its_labels_is_mended(kind: Kind, converged: Snapshots, fleet: Fleet) -> None:
+    key = take(converged, kind, {})
+    plan = make_plan(target_of(fleet), converged)
+    assert key in {change.key for change in plan.changes}
+    assert plan.refused == ()
 
 
 def test_a_disabled_group_lets_go_of_a_network_before_that_is_replaced(
