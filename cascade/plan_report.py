@@ -17,7 +17,7 @@ from cascade.documents import (
     UnknownThing,
 )
 from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
-from cascade.model.strict import one_line
+from cascade.model.strict import one_line, printable
 from cascade.planning.diff import Change, FieldChange
 from cascade.planning.drift import counts, members_by_key, restarts
 from cascade.planning.naming import line_of, readable
@@ -241,11 +241,6 @@ def listed(title: str, lines: Iterable[str]) -> Iterator[str]:
     if found:
         yield title
         yield from found
-
-
-def printable(text: str) -> str:
-    """One line without control characters; a list of agents may be long."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def total(counted: Counts) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cascade.model.fleet import Fleet
-from cascade.plan_report import printable
+from cascade.model.strict import printable
 from cascade.planning.addresses import addresses
 from cascade.planning.resource import Unknown
 from cascade.planning.steps import AgentStatus
@@ -77,8 +77,9 @@ def status_table(document: Document, console: Console | None = None) -> None:
     for address in document["addresses"]:
         reached = "{agent} answers on {address}:{port}/{protocol}".format_map(address)
         console.print(reached, highlight=False)
+    up = _count(map(_up, agents), agents)
     console.print(
-        f"{_count(map(_up, agents), agents)} of {len(agents)} agents and {healthy} of {desired} replicas healthy",
+        f"{up} of {len(agents)} agents and {healthy} of {desired} replicas healthy",
         style="green" if document["healthy"] else "red",
         highlight=False,
     )

@@ -16,6 +16,7 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_host, ctx_state
 
 from cascade.exit_codes import ERROR, UNREACHABLE
+from cascade.model.strict import printable_lines
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change
 from cascade.planning.resource import Kind
@@ -117,7 +118,7 @@ def _call(function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionC
             function(run, host, subject)
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as failure:
             run.code = getattr(failure, "code", ERROR)
-            host.log_styled(str(failure), log_func=logger.error, fg="red")
+            host.log_styled(printable_lines(str(failure)), log_func=logger.error, fg="red")
             return False
         except (SSHException, EOFError, OSError) as failure:
             run.code = UNREACHABLE

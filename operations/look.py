@@ -40,6 +40,10 @@ def look(run: Run) -> Look:
     """Reads the hosts; ends the run where one cannot be read, or the target is not there."""
     files, options = files_of(run), run.fleet.options
     aim = options.rollback or (LAST if options.repair else None)
+    if aim and in_part(run):
+        run.fail(
+            INVALID, "going back and repairing are for the whole fleet: leave out --limit and the groups"
+        )
     if aim is None:
         snapshots = run.snapshots(files.resources, LAST if in_part(run) else None)
         return Look(files, snapshots, last=last_of(run, snapshots, files))

@@ -33,7 +33,7 @@ class Gone(ValueError):
 
 def snapshot(query: Any) -> Any:
     return {
-        "packages": read_packages(query["packages"]),
+        "packages": guarded(read_packages, query["packages"]),
         "files": {path: guarded(read_file, path) for path in (*query["files"], *config_files())},
         "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
         "units": guarded(read_units, query["units"]),
@@ -51,7 +51,7 @@ def guarded(read: Any, argument: Any) -> Any:
 def read_packages(names: list[str]) -> dict[str, str | None]:
     """The installed version of each package, from dpkg's own database."""
     versions: dict[str, str | None] = dict.fromkeys(names)
-    with open("/var/lib/dpkg/status", encoding="utf-8") as database:
+    with open("/var/lib/dpkg/status", encoding="utf-8", errors="replace") as database:
         for entry in database.read().split("\n\n"):
             fields = dict(
                 line.split(": ", 1) for line in entry.splitlines() if line[:1].isalpha() and ": " in line
@@ -84,9 +84,9 @@ def read_file(path: str) -> Any:
 
 
 def config_files() -> list[str]:
-    """What lies where host containers find their configs; owners there are numbers of the containers'."""
+    """What lies where host containers find their configs; Cascade's names there are plain ones."""
     found = os.listdir(CONFIG_FOLDER) if os.path.isdir(CONFIG_FOLDER) else []
-    paths = [CONFIG_FOLDER + "/" + name for name in sorted(found)]
+    paths = [CONFIG_FOLDER + "/" + name for name in sorted(found) if name.isprintable()]
     return [path for path in paths if os.path.isfile(path)]
 
 

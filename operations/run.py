@@ -27,7 +27,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 from cascade.closing import closing_lines
 from cascade.exit_codes import ATTENTION, ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
-from cascade.model.strict import InvalidFiles
+from cascade.model.strict import InvalidFiles, printable, printable_lines
 from cascade.planning.desired import Desired
 from cascade.planning.diff import Change
 from cascade.planning.drift import spared_by
@@ -191,7 +191,7 @@ class Run:
     def fail(self, code: int, *messages: str) -> NoReturn:
         """Says what is wrong and ends the run before anything is touched."""
         for message in messages:
-            logger.error(message)
+            logger.error(printable_lines(message))
         self.code = code
         raise Stopped(code, messages)
 
@@ -221,7 +221,7 @@ class Run:
         if plan.changes:
             self._heed(self.preflight(seen.snapshots, plan))
         for note in (*plan.notes, *plan.differences()):
-            logger.info(note)
+            logger.info(printable(note))
         return plan
 
     def _looked(self) -> tuple[Look, Plan]:
@@ -272,7 +272,7 @@ class Run:
         try:
             self.lock.release()
         except Lost as lost:
-            self.code = self.code or ERROR
+            self.code = ERROR if self.code in _NO_FAULT else self.code
             logger.error(str(lost))
         except (WorkFailed, *CONNECTION_LOST) as failure:
             logger.warning(f"the lock stays for {EXPIRES_S:.0f} s and then expires: {failure}")

@@ -54,7 +54,17 @@ def one_line(text: str) -> str:
     """Control characters as escapes, and of a long text both ends."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 100]} … {text[-90:]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Control characters as escapes, those that end a line too."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of each line; tabs are blanks."""
+    return "\n".join(map(printable, text.expandtabs().split("\n")))
 
 
 class InvalidFiles(Exception):

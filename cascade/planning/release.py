@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any, get_args
 from cascade.model.options import Options
 from cascade.planning.desired import Desired, Stage
 from cascade.planning.observed import Labels, Observed, in_config_folder
-from cascade.planning.removal import REMOVABLE, waiting
+from cascade.planning.removal import REMOVABLE, held_by, waiting
 from cascade.planning.resource import Key, Kind
 from cascade.planning.specs import LABEL_DIGEST, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target, recorded
@@ -135,7 +134,7 @@ def decoded(data: str) -> Document:
     """The document of a release as the engine gives it, in base64; raises NoRelease."""
     try:
         document = json.loads(zlib.decompress(base64.b64decode(data)))
-    except (ValueError, binascii.Error, zlib.error) as error:
+    except (ValueError, RecursionError, zlib.error) as error:
         raise NoRelease(f"cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise NoRelease("cannot be read: it is no JSON object")
@@ -218,6 +217,8 @@ def merged(target: Target, observed: Observed, last: Last) -> Target:
         for item in last.resources
         if item.key not in ours | leaving and _stays(target, observed, item.key)
     ]
+    missing = {key for item in rest for key in _held(target, item)} - {item.key for item in (*about, *rest)}
+    rest += [item for item in last.resources if item.key in missing]
     resources = sorted([*about, *rest], key=lambda item: stages.index(item.stage))
     whole = replace(target, order=tuple(_order(target, last, ours)))
     return replace(whole, resources=tuple(resources), waves=_waves_of(whole, resources))
@@ -245,6 +246,13 @@ def _stays(target: Target, observed: Observed, key: Key) -> bool:
     if key.kind in REMOVABLE:
         return key in target.known or target.partial
     return target.partial and (key.kind in NEEDED or in_config_folder(key))
+
+
+def _held(target: Target, item: Desired) -> Iterator[Key]:
+    """The Swarm's things that an agent holds which stays as it is, or that a file is made from."""
+    yield from held_by(target.manager, item.fields)
+    if "config" in item.fields:
+        yield Key(target.manager, "config", item.fields["config"])
 
 
 def _leaving(target: Target, observed: Observed) -> Iterator[Key]:

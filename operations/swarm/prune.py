@@ -11,9 +11,8 @@ from pyinfra.api.host import Host
 
 from cascade.planning.audit import Deed
 from cascade.planning.observed import needs_in
-from cascade.planning.specs import LABEL_SYSTEM
+from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
 from operations.engine_client import API_VERSION, EngineClient
-from operations.releases import configs_of, releases_among
 from operations.run import Run, WorkFailed
 from operations.swarm.delivery import ask
 
@@ -47,16 +46,15 @@ def leftovers(run: Run, with_ended: bool) -> Iterator[Leftover]:
         raise WorkFailed(f"what runs is known to {run.fleet.manager.name} alone: do not leave it out")
     manager = run.client(run.fleet.manager.name)
     specs = {service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] for service in manager.services()}
-    released = _released(manager, run.fleet.settings.system)
-    wanted = specs.union(run.fleet.pinned_images.values(), released)
+    wanted = specs.union(run.fleet.pinned_images.values(), _released(manager))
     for host in hosts.values():
         yield from _on_host(run, host, wanted, with_ended)
 
 
-def _released(manager: EngineClient, system: str) -> Iterator[str]:
-    """The images that a kept release would be gone back to with."""
-    for release in releases_among(configs_of(manager, system), system):
-        yield from (key.name for key in needs_in(release) if key.kind == "image")
+def _released(manager: EngineClient) -> Iterator[str]:
+    """The images that a kept release would be gone back to with, whichever system's it is."""
+    for config in manager.configs({"label": LABEL_RELEASE}):
+        yield from (key.name for key in needs_in(config["Spec"]["Labels"]) if key.kind == "image")
 
 
 def _on_host(run: Run, host: Host, wanted: set[str], with_ended: bool) -> Iterator[Leftover]:

@@ -12,7 +12,7 @@ import pytest
 from pyinfra.api.host import Host
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from cascade.exit_codes import ERROR, LOCKED, UNREACHABLE
+from cascade.exit_codes import ATTENTION, ERROR, GATE_FAILED, LOCKED, UNREACHABLE
 from operations import lock as locking
 from operations.failed import WorkFailed
 from operations.lock import Acquired, Held, Holder, Lock, Lost, Stopwatch, acquire_by_hand, standing
@@ -425,6 +425,17 @@ def test_a_command_that_lost_it_does_not_end_well(deploying: LocalRun, folder: L
     with pytest.raises(Stopped) as stopped, deploying.locked("down"):
         folder.do(do="release", owner="x", force=True)
     assert stopped.value.code == ERROR
+
+
+@pytest.mark.parametrize(("before", "after"), [(ATTENTION, ERROR), (GATE_FAILED, GATE_FAILED)])
+def test_a_loss_that_shows_at_the_end_is_worse_than_a_warning(
+    before: int, after: int, deploying: LocalRun, folder: LockFolder
+) -> None:
+    deploying.take_lock("deploy", Stopwatch())
+    folder.do(do="release", owner="x", force=True)
+    deploying.code = before
+    deploying.let_go()
+    assert deploying.code == after
 
 
 def test_nothing_is_changed_by_a_run_that_lost_it(

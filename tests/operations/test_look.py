@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cascade.exit_codes import ERROR
+from cascade.exit_codes import ERROR, INVALID
 from cascade.model.fleet import Fleet
 from cascade.model.options import Options
 from cascade.planning.desired import Desired
@@ -131,6 +131,28 @@ def test_going_back_and_repairing_aim_at_a_release(
     assert asked == [(files.resources, release)]
     assert found.release == RELEASE
     assert (found.target.origin, found.target.wanted) == ("release 3", files.wanted)
+
+
+@pytest.mark.parametrize("options", [{"rollback": "previous"}, {"repair": "all"}])
+@pytest.mark.parametrize("part", ["a group", "a host"])
+def test_going_back_and_repairing_are_for_the_whole_fleet(
+    part: str,
+    options: dict[str, Any],
+    looking: Callable[..., Look],
+    files: Target,
+    asked: Asked,
+    run: LocalRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a part of a release nobody could say what the rest is, and it would be released without that."""
+    if part == "a group":
+        options |= {"group": CORE}
+    else:
+        manager = run.state.inventory.get_host("mainpc")
+        monkeypatch.setattr(run.state.inventory, "get_active_hosts", lambda: [manager])
+    with pytest.raises(Stopped) as stopped:
+        looking(kept(files), **options)
+    assert (stopped.value.code, asked) == (INVALID, [])
 
 
 def test_what_only_the_release_names_is_asked_for_too(

@@ -36,8 +36,8 @@ def container(name: str, id_: str, state: str = "running", **labels: str) -> Any
     return {"Id": name, "Names": [f"/{name}"], "ImageID": id_, "State": state, "Labels": labels}
 
 
-def release_needing(image: str) -> Any:
-    labels = {"cascade.system": "cascade", "cascade.release": "3", "cascade.needs": f"mainpc/image/{image}"}
+def release_needing(image: str, system: str) -> Any:
+    labels = {"cascade.system": system, "cascade.release": "3", "cascade.needs": f"mainpc/image/{image}"}
     return {"ID": "r3", "Spec": {"Name": "cascade-release-cascade-000003", "Labels": labels}}
 
 
@@ -70,13 +70,14 @@ def found(
         spec: str = SPEC,
         with_ended: bool = False,
         released: str = SPEC,
+        system: str = "cascade",
     ) -> list[Leftover]:
         known["delivered"] = {OLD: {"tags": ["core:1"]}} if delivered is None else delivered
         known["parts"] = parts or {}
         service = {"Spec": {"TaskTemplate": {"ContainerSpec": {"Image": spec}}}}
         engine.answers = {
             "/v1.44/services": [service],
-            "/v1.44/configs": [release_needing(released)],
+            "/v1.44/configs": [release_needing(released, system)],
             "/v1.44/images/json": list(images),
             "/v1.44/containers/json": list(containers),
         }
@@ -88,6 +89,7 @@ def found(
 
 def test_what_a_kept_release_would_be_gone_back_to_with_stays(found: Callable[..., list[Leftover]]) -> None:
     assert found(image(OLD, "core:1"), released=OLD) == []
+    assert found(image(OLD, "core:1"), released=OLD, system="another") == []
     assert [item.image for item in found(image(OLD, "core:1"))] == [OLD]
 
 

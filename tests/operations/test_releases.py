@@ -25,6 +25,7 @@ from cascade.planning.target import Target, target_of
 from operations.releases import record, revision_of
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
+from tests.operations.test_configs import BLUE, RED, deployed, name, reading
 from tests.operations.test_part_of_the_fleet import AUDIO, CORE, PC2_APPS, choosing, disabling
 from tests.operations.test_plan import (
     COORDINATOR,
@@ -254,6 +255,17 @@ def test_what_a_group_needs_stays_needed_while_others_are_rolled_out(
     assert whole.wanted.keys() >= {item.key for item in beside}
     stages = [item.stage for item in whole.resources]
     assert stages == sorted(stages, key=stages.index)
+
+
+def test_what_an_agent_holds_that_was_left_out_is_in_its_release(converged: Snapshots, fleet: Fleet) -> None:
+    """Else the config of a release would be missed when that is gone back to."""
+    red, blue = (target_of(reading(fleet, data, PC2_APPS)) for data in (RED, BLUE))
+    snapshots = deployed(converged, red)
+    del snapshots["pc2"]
+    plan = make_plan(blue, snapshots, last=released(red))
+    assert plan.release
+    configs = {key.name for key in plan.release.target.wanted if key.kind == "config"}
+    assert configs == {name(PC2_APPS, RED), name(PC2_APPS, BLUE)}
 
 
 def test_an_agent_that_is_in_no_release_goes_when_the_release_comes_back(

@@ -95,6 +95,8 @@ def test_a_host_tells_its_config_files_by_digest_with_owners_by_number(read: Rea
     (folder / "kept").write_text("red")
     (folder / "stray").write_bytes(b"\xff")
     (folder / "sub").mkdir()
+    for name in (b"\xff", b"a\x1b[2J"):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_text("of nobody")
     found = read(
         of("file", str(folder / "kept")), of("file", str(folder / "gone")), CONFIG_FOLDER=str(folder)
     )["files"]
@@ -103,7 +105,9 @@ def test_a_host_tells_its_config_files_by_digest_with_owners_by_number(read: Rea
     assert (kept["owner"], kept["group"]) == (str(os.getuid()), str(os.getgid()))
     assert found[str(folder / "stray")]["sha256"] == hashlib.sha256(b"\xff").hexdigest()
     assert found[str(folder / "gone")] is None
-    assert str(folder / "sub") not in found
+    assert {path for path in found if path.startswith(str(folder))} == {
+        str(folder / name) for name in ("kept", "stray", "gone")
+    }
 
 
 def test_what_is_absent_is_none(read: Read) -> None:
@@ -150,9 +154,16 @@ Description: a package
 """
 
 
+def test_a_host_without_dpkg_is_read_but_for_its_packages(tmp_path: Path, read: Read) -> None:
+    found = read(of("package", "curl"), of("file", "/no/such/file"), dpkg_status=tmp_path / "none")
+    assert found["packages"].keys() == {"error"}
+    assert found["files"]["/no/such/file"] is None
+
+
 def test_only_a_package_that_is_whole_is_installed(tmp_path: Path, read: Read) -> None:
     database = tmp_path / "status"
-    database.write_text(DPKG_STATUS)
+    # A maintainer's name of long ago.
+    database.write_bytes(b"Maintainer: J\xf6rg\n\n" + DPKG_STATUS.encode())
     names = ("installed", "removed", "broken", "held", "curl")
     assert read(*(of("package", name) for name in names), dpkg_status=database)["packages"] == {
         "installed": "1:2.3-4",

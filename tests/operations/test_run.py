@@ -247,6 +247,18 @@ def test_notes_and_differences_are_told(
     assert "port 26002 is not published" in caplog.text
 
 
+def test_no_terminal_obeys_what_a_host_says(
+    run: Run, converged: Snapshots, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    converged["pc2"]["sysctls"]["net.core.somaxconn"] = "\x1b[2J\nall is well"
+    planned(run, converged)
+    with pytest.raises(Stopped):
+        run.fail(ERROR, "pc2: it said:\n\tnothing\x1b[2J")
+    assert "value \\x1b[2J\\nall is well → 4096" in caplog.text
+    assert caplog.messages[-1] == "pc2: it said:\n        nothing\\x1b[2J"
+
+
 def test_seconds_are_counted_although_the_work_failed(run: Run) -> None:
     with pytest.raises(WorkFailed), run.timed("changes"):
         raise WorkFailed("a reason")

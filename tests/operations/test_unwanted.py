@@ -169,6 +169,14 @@ def test_what_lies_on_a_host_that_was_left_out_stays(converged: Snapshots, fleet
     assert of(plan.changes) == {key for key in LEFT_BEHIND if key.host == "mainpc"}
 
 
+@pytest.mark.parametrize("needs", ["rubbish", "a/b", "/ //"])
+def test_what_a_release_needs_may_be_nonsense(needs: str, converged: Snapshots, fleet: Fleet) -> None:
+    """Anybody can label a config by hand."""
+    for config in converged["mainpc"]["docker"]["configs"]:
+        config["Labels"]["cascade.needs"] = needs
+    assert make_plan(target_of(fleet), converged, PRUNABLE).unwanted == ()
+
+
 def leave_the_manager_out(snapshots: Snapshots) -> None:
     del snapshots["mainpc"]
 
@@ -252,6 +260,13 @@ def test_a_network_that_others_hold_is_not_taken_from_them(
     assert refused.startswith("mainpc: network cascade-internal: internal False → True; ")
     assert refused.endswith(" hold it: deploy the whole fleet, or remove what is not of it")
     assert all(name in refused for name in names)
+
+
+def test_a_refusal_gives_no_secret_away(converged: Snapshots, fleet: Fleet) -> None:
+    volume = converged["mainpc"]["docker"]["volumes"][0]
+    volume["Options"] = {"type": "cifs", "o": "username=fox,password=hunter22"}
+    (refused,) = make_plan(target_of(fleet), converged).refused
+    assert "options.o username=fox,password=*** → unset" in refused
 
 
 GONE = b'HTTP/1.0 404 Not Found\r\n\r\n{"message": "gone"}'

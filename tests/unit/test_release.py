@@ -150,6 +150,7 @@ UNREADABLE = {
     "no text": base64.b64encode(zlib.compress(b"\xff")).decode(),
     "no JSON": base64.b64encode(zlib.compress(b"{")).decode(),
     "a list": base64.b64encode(zlib.compress(b"[]")).decode(),
+    "a tower": base64.b64encode(zlib.compress(b"[" * 100_000)).decode(),
     "null": base64.b64encode(zlib.compress(b"null")).decode(),
 }
 
@@ -242,6 +243,12 @@ def test_releases_come_in_the_order_of_their_numbers() -> None:
     found = list(releases_in({"configs": configs}, "cascade"))
     assert [labels["cascade.release"] for labels in found] == ["9", "10", "11"]
     assert (next_number(found), next_number([])) == (12, 1)
+
+
+@pytest.mark.parametrize("number", ["", "one", "-1", "9" * 5000])
+def test_what_has_no_number_is_no_release(number: str) -> None:
+    labels = {"cascade.system": "demo", "cascade.release": number}
+    assert list(releases_in({"configs": [{"Labels": labels}]}, "demo")) == []
 
 
 def test_names_of_releases_sort_as_their_numbers_do() -> None:
