@@ -2,7 +2,7 @@
 
 What the engine changes, adds or loses on the way stands in the Engine API; the rules here undo it:
 lists that are sets or maps become maps, and empty, zero and false values, which the engine drops or
-fills in at will, are left out, save in maps whose keys are their owner's.
+fills in at will, are left out, save in maps whose keys are their owner's and where they say something.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ _MAPS = {"Labels", "Sysctls", "Options", "Config", "ExposedPorts"}
 _LONGEST_WORD = 20
 # What a file holds, and the config that has it; its digest says it all.
 _CONTENT = ("content", "data", "config")
+# No replicas, and not running, are no less said than others.
+_ALWAYS_SAID = {"Replicas", "running"}
 _NOT_STATE = {"ForceUpdate", "ConfigID", "cascade.release"}
 
 
@@ -68,7 +70,7 @@ def _pruned(value: Any, name: str = "") -> Any:
         return {key: item for key, item in value.items() if key not in _NOT_STATE}
     if isinstance(value, dict):
         pairs = ((key, _pruned(item, key)) for key, item in value.items() if key not in _NOT_STATE)
-        return {key: item for key, item in pairs if item}
+        return {key: item for key, item in pairs if item or (key in _ALWAYS_SAID and item is not None)}
     if isinstance(value, (list, tuple)):
         return _list(name, value)
     if name == "Profile" and value:

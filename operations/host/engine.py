@@ -20,6 +20,8 @@ from operations.run import Run, WorkFailed
 
 ENGINE_DEADLINE_S = 90.0
 DOCKER_UNIT = "docker.service"
+# A unit does not start while one that it requires is masked.
+_REQUIRED = {DOCKER_UNIT: ("docker.socket",)}
 
 
 def shell(host: Host, command: str, stdin: str = "") -> str:
@@ -88,7 +90,8 @@ def _restart(run: Run, host: Host, path: str, old: str) -> None:
 def start_unit(run: Run, host: Host, change: Change) -> None:
     """Enables and starts a unit, masked or not; Docker counts as started when it answers."""
     unit = shlex.quote(change.key.name)
-    shell(host, f"systemctl unmask {unit} && systemctl enable --now {unit}")
+    masked = shlex.join((change.key.name, *_REQUIRED.get(change.key.name, ())))
+    shell(host, f"systemctl unmask {masked} && systemctl enable --now {unit}")
     if change.key.name == DOCKER_UNIT:
         run.forget_client(host.name)
         wait_for_engine(run, host)

@@ -683,7 +683,7 @@ SERVICE_CASES = (
     Case(
         "it was stopped by scaling it to nothing",
         setting(0, *service(REGISTRY, "Mode", "Replicated", "Replicas")),
-        of_registry("Mode"),
+        of_registry("Mode.Replicated.Replicas"),
         (CORE_GATE,),
     ),
     Case(

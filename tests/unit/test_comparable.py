@@ -294,7 +294,7 @@ def test_a_host_container_that_has_stopped_is_only_started(rich: Rich) -> None:
     fox, fleet = rich("container")
     found = inspected("alpha_fox", container_body(fox, fleet), running=False)
     assert rollout_changes(make_plan(target_of(fleet), {"mainpc": snapshot([], [found])})) == [
-        "update container alpha_fox: running unset → True"
+        "update container alpha_fox: running False → True"
     ]
 
 
