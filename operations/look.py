@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.exit_codes import ERROR, INVALID
 from cascade.planning.desired import Desired
 from cascade.planning.plan_file import NoPlan, target_of_plan
-from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_in
+from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_of_release
 from cascade.planning.resource import Unknown
 from cascade.planning.target import Target, target_of
 from operations.snapshot import READ_BY_NAME
@@ -81,7 +81,7 @@ def release_read(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str
         raise NoRelease(_why_none(run, snapshots, files, aim))
     release = release_in(found["Labels"])
     try:
-        target = target_in(decoded(found["Data"]), f"release {release.number}", files)
+        target = target_of_release(decoded(found["Data"]), release, files)
     except NoRelease as error:
         raise NoRelease(f"release {release.number} {error}; {_another(run)}") from error
     if reason := _of_others(run, target, files):

@@ -23,8 +23,8 @@ from cascade.planning.release import (
     encoded,
     needs,
     next_number,
-    own_target,
     release_in,
+    target_of_release,
 )
 from cascade.planning.resource import Key
 from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SYSTEM
@@ -91,7 +91,7 @@ def _has_configs(run: Run, host: Host) -> bool:
 
 def _kept(release: Release, data: str) -> Kept:
     try:
-        return Kept(release, own_target(decoded(data), f"release {release.number}"))
+        return Kept(release, target_of_release(decoded(data), release))
     except NoRelease as error:
         return Kept(release, None, str(error))
 

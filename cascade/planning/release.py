@@ -130,6 +130,18 @@ def target_document(target: Target) -> Document:
     }
 
 
+NOTHING = Target(
+    origin="nothing",
+    system="",
+    manager="",
+    hosts=(),
+    resources=(),
+    waves=(),
+    order=(),
+    known=frozenset(),
+)
+
+
 def decoded(data: str) -> Document:
     """The document of a release as the engine gives it, in base64; raises NoRelease."""
     try:
@@ -151,7 +163,8 @@ def target_in(document: Document, origin: str, files: Target) -> Target:
     try:
         resources = tuple(_resource(item, files) for item in document["resources"])
         waves = tuple(map(wave_in, document["waves"]))
-        system, manager, hosts = document["system"], document["manager"], tuple(document["hosts"])
+        system, manager, hosts = document["system"], document["manager"], tuple(map(str, document["hosts"]))
+        groups = {wave.group for wave in waves}
     except (KeyError, TypeError, ValueError) as error:
         raise NoRelease(f"is damaged: {type(error).__name__}: {error}") from error
     named = {key for key in files.known if key.kind in NEEDED}
@@ -162,25 +175,25 @@ def target_in(document: Document, origin: str, files: Target) -> Target:
         hosts=hosts,
         resources=resources,
         waves=waves,
-        order=(*waves, *(wave for wave in files.order if wave.group not in {own.group for own in waves})),
+        order=(*waves, *(wave for wave in files.order if wave.group not in groups)),
         known=frozenset({item.key for item in resources} | named),
         exact=True,
     )
 
 
-def own_target(document: Document, origin: str) -> Target:
-    """The target of a document by itself, to be read and compared only; raises NoRelease."""
-    nothing = Target(
-        origin="nothing",
-        system="",
-        manager="",
-        hosts=(),
-        resources=(),
-        waves=(),
-        order=(),
-        known=frozenset(),
-    )
-    return target_in(document, origin, nothing)
+def target_of_release(document: Document, release: Release, files: Target = NOTHING) -> Target:
+    """The target of a release's document; raises NoRelease, also where it is not what was recorded.
+
+    Without the files it can be read and compared only.
+    """
+    target = target_in(document, f"release {release.number}", files)
+    try:
+        whole = target.digest == release.digest
+    except (AttributeError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise NoRelease("is damaged: it does not hold what its digest says")
+    return target
 
 
 def _resource(item: list[Any], files: Target) -> Desired:

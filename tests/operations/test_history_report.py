@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from cascade.history_report import (
 from cascade.model.fleet import Fleet
 from cascade.planning.comparison import between
 from cascade.planning.desired import Desired
-from cascade.planning.release import Kept, NoRelease, Release, decoded, encoded, own_target
+from cascade.planning.release import Kept, NoRelease, Release, decoded, encoded, target_of_release
 from cascade.planning.resource import Key
 from cascade.planning.target import Target, target_of
 from tests.operations.test_drift import REGISTRY, SYSCTLS
@@ -45,7 +44,8 @@ def release(number: int, **said: Any) -> Release:
 def kept(number: int, target: Target, **said: Any) -> Kept:
     """A release as it comes back from the manager."""
     document = decoded(base64.b64encode(encoded(target)).decode())
-    return Kept(release(number, **said), own_target(document, f"release {number}"))
+    found = release(number, digest=target.digest, **said)
+    return Kept(found, target_of_release(document, found))
 
 
 def changed(target: Target, key: Key, **fields: Any) -> Target:
@@ -163,4 +163,4 @@ def test_what_is_no_release_says_so(data: str) -> None:
 
 def test_a_release_of_another_time_is_not_guessed_at() -> None:
     with pytest.raises(NoRelease, match="format 9"):
-        own_target(json.loads('{"format": 9}'), "release 1")
+        target_of_release({"format": 9}, release(1))

@@ -31,7 +31,8 @@ Asked = list[tuple[tuple[Desired, ...], str | None]]
 
 def kept(target: Target) -> dict[str, Any]:
     """A release as a snapshot has it."""
-    return {"Labels": RELEASE.labels(target), "Data": base64.b64encode(encoded(target)).decode()}
+    labels = replace(RELEASE, digest=target.digest).labels(target)
+    return {"Labels": labels, "Data": base64.b64encode(encoded(target)).decode()}
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_going_back_and_repairing_aim_at_a_release(
 ) -> None:
     found = looking(kept(files), **options)
     assert asked == [(files.resources, release)]
-    assert found.release == RELEASE
+    assert found.release == replace(RELEASE, digest=files.digest)
     assert (found.target.origin, found.target.wanted) == ("release 3", files.wanted)
 
 
@@ -200,6 +201,18 @@ def test_a_damaged_release_is_told_with_what_to_do(looking: Callable[..., Look],
     damaged = kept(files) | {"Data": base64.b64encode(zlib.compress(b'{"format": 1}')).decode()}
     assert refusal(looking, damaged, rollback="3") == (
         f"mainpc: release 3 is damaged: KeyError: 'resources'; {ANOTHER}"
+    )
+
+
+@pytest.mark.parametrize("replicas", [9, "two", None, []])
+def test_a_release_that_holds_something_else_than_was_recorded_is_not_put_on_the_hosts(
+    replicas: Any, looking: Callable[..., Look], files: Target
+) -> None:
+    member = next(files.members)
+    wave = replace(files.waves[0], members=(replace(member, replicas=replicas), *files.waves[0].members[1:]))
+    exchanged = kept(replace(files, waves=(wave, *files.waves[1:])))["Data"]
+    assert refusal(looking, kept(files) | {"Data": exchanged}, rollback="3") == (
+        f"mainpc: release 3 is damaged: it does not hold what its digest says; {ANOTHER}"
     )
 
 
