@@ -236,7 +236,7 @@ def read_configs(query: Any) -> Any:
     ours = [config for config in known if config["Spec"]["Labels"].get(label) == system]
     found = [config for config in known if config in ours or config["Spec"]["Name"] in query["configs"]]
     number = query["release_label"]
-    releases = [config for config in ours if config["Spec"]["Labels"].get(number, "").isdecimal()]
+    releases = [config for config in ours if is_number(config["Spec"]["Labels"].get(number, ""))]
     return {
         "configs": [
             {
@@ -249,6 +249,10 @@ def read_configs(query: Any) -> Any:
         ],
         "release": asked_release(releases, query["release"], number),
     }
+
+
+def is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def asked_release(releases: list[Any], asked: str | None, label: str) -> Any:

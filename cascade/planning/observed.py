@@ -310,7 +310,9 @@ def _settings_in(found: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(found["error"])
     try:
         settings = json.loads(found["content"] or "{}")
-    except json.JSONDecodeError as error:
+        # JSON can say what no text can hold: half a sign.
+        json.dumps(settings, ensure_ascii=False).encode()
+    except ValueError as error:
         raise ValueError(f"{error}: mend it or move it away") from error
     if not isinstance(settings, dict):
         raise ValueError("not a JSON object: mend it or move it away")

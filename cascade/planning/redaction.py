@@ -15,7 +15,8 @@ _OPTION_IN_LINE = re.compile(r"(?:^|\s)(--?[\w.-]+)(?:\s+|=)(\S+)")
 _IN_ADDRESS = re.compile(r"(?<=://)[^\s'\"]{1,1000}(?=@)")
 # `name=value` and `name: value` inside a line: of a shell, a header, a query, a connection string, JSON.
 _IN_LINE = re.compile(
-    r"""(?<![\w.-])([\w.-]+)["']?\s?[=:]\s?(?=(?:(?:basic|bearer)\s)?["']?([^\s"';&,}]{1,2000}))""",
+    r"""(?<![\w.-])([\w.-]+)["']?[ \t]{0,30}[=:][ \t]{0,30}"""
+    r"""(?=(?:(?:basic|bearer)\s)?["']?([^\s"';&,}]{1,2000}))""",
     re.IGNORECASE,
 )
 # Options that are secret in some programs only.

@@ -15,7 +15,7 @@ from cascade.planning.specs import LABEL_RELEASE
 from cascade.planning.steps import SCHEDULING_S, SETTLE_S, Gate
 from cascade.planning.waves import Wave
 from operations.failed import WorkFailed
-from operations.lock import Lost
+from operations.lock import CONNECTION_LOST, Lost
 from operations.run import Run
 from operations.swarm.gate import hold
 from operations.swarm.removal import remove
@@ -74,7 +74,7 @@ def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
         return failure
     try:
         _return(run, waves, done)
-    except (WorkFailed, docker.errors.APIError) as second:
+    except (WorkFailed, docker.errors.DockerException, *CONNECTION_LOST) as second:
         return WorkFailed(f"{failure}\n  going back failed too: {second}", GATE_FAILED)
     removed = [change.key.name for change in done if change.observed is None]
     gone = f"; removed again: {', '.join(removed)}" if removed else ""

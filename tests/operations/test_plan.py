@@ -1195,7 +1195,7 @@ UNREADABLE = {
     ),
     "the units": (setting({"error": REASON}, "pc2", "units"), f"pc2: units: {REASON}"),
 }
-NOT_JSON = ("{", "[]", "null", '"text"', "{'log-driver': 'local'}")
+NOT_JSON = ("{", "[]", "null", '"text"', "{'log-driver': 'local'}", '{"log-driver": "\\ud800"}')
 
 
 @pytest.mark.parametrize(("done", "expected"), UNREADABLE.values(), ids=UNREADABLE.keys())

@@ -431,6 +431,7 @@ RELEASES = [
     release("10"),
     release("99", system="another"),
     config("by-hand", "all of newest", system="cascade", release="newest"),
+    config("far", "all of too many", system="cascade", release="9" * 10),
 ]
 
 
@@ -454,7 +455,7 @@ def test_a_manager_tells_the_release_that_it_is_asked_for_and_no_other(
     found = read_engine(asked)
     spec = release(told)["Spec"] if told else None
     assert found["release"] == (spec and {"Labels": spec["Labels"], "Data": spec["Data"]})
-    assert len(found["configs"]) == 4
+    assert len(found["configs"]) == 5
 
 
 @pytest.mark.parametrize(("asked", "told"), [("last", "1"), ("previous", None)])

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import requests
+from paramiko import SSHException
 from pyinfra.api.host import Host
 
 from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
@@ -176,16 +178,23 @@ class Once(dict[str, Any]):
         return self._first.pop() if key == self._path and self._first else super().get(key, default)
 
 
+@pytest.mark.parametrize("error", [WorkFailed, requests.ReadTimeout, SSHException, EOFError])
 @pytest.mark.usefixtures("engine_has")
 def test_going_back_that_fails_is_told_beside_what_failed_first(
-    run: LocalRun, host: Host, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+    error: type[Exception],
+    run: LocalRun,
+    host: Host,
+    planned: Callable[..., Plan],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    failures = iter([WorkFailed("it is down", GATE_FAILED), error("still not healthy")])
+
     def hold(*_: object) -> None:
-        raise WorkFailed("still not healthy", GATE_FAILED)
+        raise next(failures)
 
     monkeypatch.setattr(rollout, "hold", hold)
     gate = rolled_out(run, host, planned(other_environment))
-    with pytest.raises(WorkFailed, match="going back failed too: still not healthy") as failed:
+    with pytest.raises(WorkFailed, match="it is down\n  going back failed too: still not healthy") as failed:
         pass_gate(run, host, gate)
     assert failed.value.code == GATE_FAILED
 

@@ -42,6 +42,10 @@ from cascade.planning.redaction import redacted
             {"Test": ["CMD-SHELL", "export API_KEY=hunter22; mysqladmin ping -phunter33"]},
             {"Test": ["CMD-SHELL", "export API_KEY=***; mysqladmin ping -p***"]},
         ),
+        (
+            {"Env": ["X=password   = hunter22 y", "Y=user:  fox, token \t:\thunter33"]},
+            {"Env": ["X=password   = *** y", "Y=user:  fox, token \t:\t***"]},
+        ),
         ({"Test": ["CMD", "redis-cli", "-a", "hunter22"]}, {"Test": ["CMD", "redis-cli", "-a", "***"]}),
         ({"Args": ["run", "-p", "8080", "-a", "fox"]}, {"Args": ["run", "-p", "8080", "-a", "fox"]}),
         ({"Env": ["PASSWORD=hunter22", "X=a hunter22 b"]}, {"Env": ["PASSWORD=***", "X=a *** b"]}),
