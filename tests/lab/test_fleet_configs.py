@@ -193,7 +193,8 @@ def test_a_rollback_brings_back_what_configs_held_in_services_and_host_container
     back = tinted.run("cascade", "rollback", "inventories/lab.py", "--yes").ok()
     assert "rollback to" in back.err
     assert {agent: held(agent) for agent in ("web", "tool")} == dict.fromkeys(("web", "tool"), wanted(RED))
-    assert tinted.drift().ok().document["files"]["differ"]
+    drift = tinted.run("cascade", "drift", "inventories/lab.py", "--json").ok()
+    assert json.loads(drift.out)["files"]["differ"]
 
 
 def audio() -> dict[str, Any]:
