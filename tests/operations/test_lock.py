@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,8 +85,11 @@ def test_who_finds_it_held_is_told_by_whom_and_what_to_do(manager: Host, folder:
     assert refused.value.code == LOCKED
     said = str(refused.value)
     assert said.startswith("mainpc: locked by other@desk since 20")
+    assert re.search(
+        r" UTC, for: work of other; last heard of \d+ s ago; expires after \d+ s of silence", said
+    )
     for part in (
-        " UTC, for: work of other; last heard of 0 s ago; expires after 90 s of silence. Nothing was",
+        "Nothing was",
         "--lock-wait 600",
         "--data lock_wait=600",
         f"`cascade lock status {LAB}`",
@@ -135,7 +139,7 @@ def test_who_takes_over_says_from_whom(manager: Host, folder: LockFolder) -> Non
     assert acquired.taken_from
     (line,) = told
     assert line.startswith("mainpc: took the lock over from dead@desk since 20")
-    assert line.endswith("for: work of dead, not heard of for 500 s")
+    assert re.search(r"for: work of dead, not heard of for 5\d\d s$", line)
 
 
 def holder(**seen: Any) -> Holder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,7 +83,8 @@ def test_a_held_lock_is_exit_code_2(lock: Lock, folder: LockFolder) -> None:
     done, as_json = lock("status"), lock("status", "--json")
     assert (done.exit_code, as_json.exit_code) == (ATTENTION, ATTENTION)
     assert done.output.startswith("mainpc: held by other@desk since 20")
-    assert done.output.endswith("for: work of other; last heard of 0 s ago; expires after 90 s of silence\n")
+    heard = r"for: work of other; last heard of \d+ s ago; expires after \d+ s of silence\n$"
+    assert re.search(heard, done.output)
     document = LockStatusDocument.model_validate_json(as_json.output)
     assert document.holder
     assert (document.held, document.holder.kind, document.holder.owner) == (True, "run", "other@desk")
@@ -95,7 +97,7 @@ def test_an_expired_lock_is_free_to_be_taken_over(lock: Lock, folder: LockFolder
     done = lock("status")
     assert done.exit_code == 0
     assert "mainpc: expired, the next one takes it over: other@desk since 20" in done.output
-    assert "not heard of for 100 s" in done.output
+    assert re.search(r"not heard of for 1\d\d s", done.output)
     document = LockStatusDocument.model_validate_json(lock("status", "--json").output)
     assert document.holder
     assert (document.held, document.holder.expired) == (False, True)
@@ -150,7 +152,9 @@ def test_one_that_somebody_holds_is_exit_code_5_and_untouched(
 
 @pytest.mark.parametrize(("said", "seconds"), [("2h", 7200), ("90", 90), ("1h30m", 5400)])
 def test_it_ends_by_itself_after_a_time(said: str, seconds: float, lock: Lock, folder: LockFolder) -> None:
-    assert f"it expires in {seconds} s" in lock("acquire", "-m", "disk", "--for", said).output
+    told = re.search(r"it expires in (\d+) s", lock("acquire", "-m", "disk", "--for", said).output)
+    assert told
+    assert seconds / 2 < float(told[1]) <= seconds
     assert folder.record["expires_s"] == seconds
 
 
