@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from cascade.exit_codes import ATTENTION
 from lab.engine import reachable_engine
 from lab.errors import LabError
 from lab.hosts import HOSTS
 from lab.polling import until
+from tests.lab import deeds
 
 REPLICAS = 114
 ROOT = Path(__file__).parents[2]
@@ -59,7 +62,16 @@ class Finished:
     @property
     def planned(self) -> list[str]:
         """The names of the operations that a dry run found to change something."""
+        assert self.code in (0, ATTENTION), f"exit code {self.code}\n{self.err[-6000:]}"
         return [step["name"] for step in json.loads(self.out)["plan"] if step["hosts_with_change"]]
+
+    @property
+    def document(self) -> Any:
+        """What it printed as JSON."""
+        try:
+            return json.loads(self.out)
+        except ValueError as error:
+            raise AssertionError(f"exit code {self.code}\n{self.out}\n{self.err[-6000:]}") from error
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,21 @@ class Checkout:
     venv: Path
 
     def run(self, *argv: str) -> Finished:
+        """Runs a command; one that deploys must do exactly what `cascade plan` says that it will do."""
+        if not (question := deeds.question(argv)):
+            return self.run_alone(*argv)
+        plan = self.run_alone(*question)
+        since = time.time()
+        done = self.run_alone(*argv)
+        if plan.code in (0, ATTENTION):
+            assert_as_planned(deeds.planned(plan.document), done, since)
+        else:
+            assert done.code not in (0, ATTENTION), f"no plan: {plan.out[-4000:]}{plan.err[-4000:]}"
+            assert_as_planned(set(), done, since)
+        return done
+
+    def run_alone(self, *argv: str) -> Finished:
+        """Runs a command and nothing else."""
         environment = {**os.environ, "PATH": f"{self.venv}/bin:{os.environ['PATH']}"}
         environment.pop("VIRTUAL_ENV", None)
         done = subprocess.run(
@@ -88,6 +115,12 @@ class Checkout:
 
     def dry(self) -> Finished:
         return self.run("pyinfra", "--dry", "--json", "inventories/lab.py", "deploy.py")
+
+    def drift(self) -> Finished:
+        return self.run("cascade", "drift", "inventories/lab.py", "--json")
+
+    def plan(self) -> Finished:
+        return self.run("cascade", "plan", "inventories/lab.py", "--json")
 
     def status(self) -> Finished:
         return self.run("cascade", "status", "inventories/lab.py", "--json")
@@ -111,10 +144,11 @@ class Checkout:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen while the fleet was first deployed."""
+    """What was seen while the fleet was first deployed; `unlike_plan` is what was not done as planned."""
 
     bare_dry_run: Finished
     demo: Finished
+    unlike_plan: str
     checkout: Checkout = field(repr=False)
     created: dict[str, datetime]
     healthy: dict[str, datetime]
@@ -136,6 +170,21 @@ def on_host(name: str, command: str) -> str:
     return done.stdout.strip()
 
 
+def trail(since: float) -> Iterator[tuple[deeds.Deed, str]]:
+    """What was written down on the hosts since then; a host that is switched off has no say."""
+    command = f"journalctl --sync; journalctl -t cascade _UID=0 -o cat --no-pager --since @{since:.6f}"
+    for host in HOSTS:
+        argv = (*docker(), "exec", host.container, "sh", "-c", command)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        yield from deeds.written(host.name, done.stdout if done.returncode == 0 else "")
+
+
+def assert_as_planned(plan: set[deeds.Deed], done: Finished, since: float) -> None:
+    """What was executed is what was planned."""
+    wrong = deeds.disagreement(done.code, plan, trail(since))
+    assert not wrong, f"exit code {done.code}; {wrong}\n{done.err[-6000:]}"
+
+
 def look(name: str, command: str) -> str:
     """What a command on a test host prints, whatever its exit code says."""
     return on_host(name, f"{command}; true")
@@ -150,6 +199,7 @@ def containers() -> dict[str, dict[str, Any]]:
             labels = item["Config"]["Labels"]
             found[item["Id"]] = {
                 "host": host.name,
+                "workload": labels.get("com.docker.swarm.service.name", item["Name"].lstrip("/")),
                 "group": labels["cascade.group"],
                 "agent": labels["cascade.agent"],
                 "started": item["State"]["StartedAt"],
@@ -223,15 +273,18 @@ def _time(stamp: str) -> datetime:
 @pytest.fixture(scope="session")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     here = Checkout(ROOT, ROOT / ".venv")
+    here.run("cascade", "lab", "up").ok()
     here.run("cascade", "lab", "reset").ok()
-    bare = here.dry()
+    bare, plan = here.dry(), here.plan()
     copy = tmp_path_factory.mktemp("clone") / "cascade"
     copy.mkdir()
     copy_of_project(copy)
     checkout = Checkout(copy, copy / ".venv")
+    since = time.time()
     demo = checkout.run("script/demo")
+    unlike_plan = deeds.disagreement(demo.code, deeds.planned(plan.document), trail(since))
     created, healthy = _timeline() if demo.code == 0 else ({}, {})
-    yield Evidence(bare, demo, checkout, created, healthy)
+    yield Evidence(bare, demo, unlike_plan, checkout, created, healthy)
     here.run("cascade", "lab", "up").ok()
 
 
