@@ -27,6 +27,7 @@ CHECKOUT_LABEL = "cascade.lab.checkout"
 RECIPE_LABEL = "cascade.lab.recipe"
 MTU_OPTION = "com.docker.network.driver.mtu"
 AUTHORIZED_KEYS = "/home/deploy/.ssh/authorized_keys"
+UNPAUSE = "docker unpause $(docker ps --quiet --filter status=paused)"
 BOOT_TIMEOUT_S = 90
 RETURN_TIMEOUT_S = 90
 
@@ -256,6 +257,8 @@ class Lab:
 
     def _remove(self, host: Host) -> None:
         if self.found(host):
+            # A frozen process cannot be killed on a cgroup v1 machine, and its host would stay with it.
+            self.engine.does("exec", host.container, "sh", "-c", UNPAUSE)
             self.engine.run("rm", "--force", "--volumes", host.container)
         self._remove_volume(host.docker_volume)
 

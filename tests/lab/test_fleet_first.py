@@ -11,7 +11,7 @@ from tests.lab.conftest import Checkout, Evidence, on_host
 
 
 def test_a_dry_run_on_bare_hosts_succeeds_and_names_everything_that_will_be_made(evidence: Evidence) -> None:
-    planned = "\n".join(evidence.bare_dry_run.ok().planned)
+    planned = "\n".join(evidence.bare_dry_run.planned)
     fleet = lab_fleet()
     for wave in rollout_order(fleet):
         assert f"{wave}: gate" in planned
@@ -34,6 +34,10 @@ def test_a_dry_run_on_bare_hosts_succeeds_and_names_everything_that_will_be_made
     assert evidence.bare_dry_run.writes == 0
     # The snapshot, and the preflight because there is something to change.
     assert set(evidence.bare_dry_run.execs.values()) == {2}
+
+
+def test_the_first_deployment_does_what_the_plan_for_bare_hosts_says(evidence: Evidence) -> None:
+    assert evidence.unlike_plan == ""
 
 
 def test_the_demo_ends_with_all_agents_and_replicas_healthy(evidence: Evidence) -> None:
