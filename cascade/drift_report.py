@@ -42,6 +42,7 @@ def drift_document(
     not_known = tuple(map(unknown_thing, sorted({*unknown, *(plan.unknown if plan else ())}, key=str)))
     drifted = bool(found or unwanted)
     changed = tuple(_file_changes(plan.target, files)) if plan else ()
+    differ = plan is not None and plan.target.digest != files.digest
     return DriftDocument(
         inventory=inventory,
         checked_at=checked_at,
@@ -50,9 +51,9 @@ def drift_document(
         exit_code=UNREACHABLE if unreachable else ERROR if not_known else ATTENTION if drifted else 0,
         findings=tuple(DriftFinding(**asdict(difference)) for difference in found),
         unwanted=unwanted,
-        files=Files(differ=bool(changed), changes=changed),
+        files=Files(differ=differ, changes=changed),
         unknown=not_known,
-        notes=(*(plan.notes if plan else ()), *(_file_notes(release) if release and changed else ())),
+        notes=(*(plan.notes if plan else ()), *(_file_notes(release) if release and differ else ())),
     )
 
 

@@ -78,7 +78,10 @@ _DEFAULTED_BY_ENGINE = ("ShmSize", "LogConfig")
 
 @dataclass
 class Observed:
-    """The resources that were read, what could not be read, and engines that must be started to be read."""
+    """The resources that were read, what could not be read, and engines that must be started to be read.
+
+    `whole` has host containers with what nobody compares, so that they can be made again as they were.
+    """
 
     resources: Resources = field(default_factory=dict)
     unknown: list[Unknown] = field(default_factory=list)
@@ -93,6 +96,7 @@ class Observed:
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     owned: dict[Key, Labels] = field(default_factory=dict)
+    whole: dict[Key, Fields] = field(default_factory=dict)
     foreign: dict[Key, str] = field(default_factory=dict)
     releases: tuple[Labels, ...] = ()
 
@@ -109,6 +113,10 @@ class Observed:
     def silent(self, host: str) -> bool:
         """Whether nobody knows what the host's engine holds."""
         return host in self.stopped | self.unread | self.faulty
+
+    def before(self, key: Key) -> Fields | None:
+        """A thing as it can be made again; None where there is none."""
+        return self.whole.get(key) or self.resources.get(key)
 
     def unreadable(self, key: Key, manager: str) -> bool:
         """Whether nobody knows: the host was left out, its engine does not run, or the reading failed."""
@@ -354,7 +362,7 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
     on_host = {name: container["HostConfig"].get(name) for name in _HOST_CONFIG}
     for name in ours.get("HostConfig", {}).keys() & set(_DEFAULTED_BY_ENGINE):
         on_host[name] = _asked(container["HostConfig"].get(name), ours["HostConfig"][name])
-    observed.resources[key] = {
+    fields = {
         **body,
         "Image": container["Config"]["Image"],
         "HostConfig": on_host,
@@ -370,6 +378,8 @@ def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], w
         },
         "running": state["Running"] and not state["Paused"],
     }
+    observed.resources[key] = fields
+    observed.whole[key] = {**fields, "HostConfig": container["HostConfig"]}
     health = state.get("Health", {}).get("Status", "healthy")
     observed.health[key] = int(state["Running"] and health == "healthy")
     observed.placed[key] = (host,)

@@ -157,7 +157,7 @@ def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
     )
     changes = {}
     for item in readable:
-        key, before = item.key, observed.resources.get(item.key)
+        key, before = item.key, observed.before(item.key)
         if key in found:
             changes[key] = replace(found[key], desired=item.fields, observed=before)
         elif key in observed.paused:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import docker.errors
+import requests
 from pyinfra.api.host import Host
 
 from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
@@ -20,6 +21,9 @@ from operations.run import Run
 from operations.swarm.gate import hold
 from operations.swarm.removal import remove
 from operations.swarm.workloads import apply_container, apply_service
+
+# An engine that answers too late, or nonsense, leaves a group as half updated as one that refuses.
+_FAULTS = (WorkFailed, docker.errors.DockerException, requests.RequestException)
 
 Apply = Callable[[Run, Host, Change], None]
 
@@ -38,7 +42,7 @@ def pass_gate(run: Run, host: Host, gate: Gate) -> None:
     """Waits for a wave; raises WorkFailed, ROLLED_BACK where its group had to go back."""
     try:
         hold(run, host, gate)
-    except WorkFailed as failure:
+    except _FAULTS as failure:
         raise _gone_back(run, gate.wave.group, failure) from failure
 
 
@@ -47,7 +51,7 @@ def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
     try:
         with run.on_record(host, change):
             apply(run, host, _numbered(run, change))
-    except (WorkFailed, docker.errors.APIError) as failure:
+    except _FAULTS as failure:
         group = next(member.group for member in run.plan().target.members if member.key == change.key)
         raise _gone_back(run, group, failure) from failure
 

@@ -233,3 +233,32 @@ def test_a_change_is_undone_by_its_reverse() -> None:
 
 def rollout_key(kind: Any) -> Key:
     return Key("mainpc", kind, COORDINATOR)
+
+
+def test_a_host_container_goes_back_to_all_that_it_had(fleet: Fleet, converged: Snapshots) -> None:
+    """Also to what the newer spec says nothing about."""
+    snapshots = copy.deepcopy(converged)
+    item, *_ = snapshots["mainpc"]["docker"]["containers"]
+    container = item["container"]
+    container["Config"]["Env"] = [*container["Config"]["Env"], "HAND=made"]
+    container["HostConfig"]["ShmSize"] = 12345678
+    (change,) = make_plan(target_of(fleet), snapshots).changes
+    assert rollout._reverse(change).desired["HostConfig"]["ShmSize"] == 12345678
+    assert "HAND=made" in rollout._reverse(change).desired["Env"]
+
+
+@pytest.mark.usefixtures("engine_has")
+def test_an_engine_that_answers_too_late_is_gone_back_from_too(
+    run: LocalRun, host: Host, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([requests.ReadTimeout("nobody answered")])
+
+    def hold(*_: object) -> None:
+        for fault in faults:
+            raise fault
+
+    monkeypatch.setattr(rollout, "hold", hold)
+    gate = rolled_out(run, host, planned(other_environment))
+    with pytest.raises(WorkFailed, match="nobody answered") as failed:
+        pass_gate(run, host, gate)
+    assert failed.value.code == ROLLED_BACK
