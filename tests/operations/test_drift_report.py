@@ -10,6 +10,7 @@ import pytest
 from cascade.documents import DriftDocument, json_of
 from cascade.drift_report import drift_document, drift_lines
 from cascade.model.fleet import Fleet
+from cascade.model.service import Scale
 from cascade.planning.plan import make_plan
 from cascade.planning.release import Release, decoded, encoded, target_in
 from cascade.planning.resource import Unknown
@@ -100,6 +101,19 @@ def test_files_that_differ_are_no_drift_but_are_told(fleet: Fleet, converged: Sn
     assert document.files.differ
     assert {(change.kind, change.action) for change in document.files.changes} == {("service", "update")}
     assert document.notes == ("the files differ from release 3: a deployment would apply them",)
+
+
+def test_files_differ_too_where_only_the_rollout_of_an_agent_does(fleet: Fleet, converged: Snapshots) -> None:
+    """A deployment would record a release of it."""
+    group = fleet.groups["cascade-core"]
+    services = {
+        name: service.model_copy(update={"scale": Scale(min=1, max=5)})
+        for name, service in group.services.items()
+    }
+    changed = group.model_copy(update={"services": services})
+    files = Fleet(fleet.settings, fleet.hosts, {**fleet.groups, "cascade-core": changed}, fleet.options)
+    document = document_of(fleet, converged, files=files)
+    assert (document.files.differ, document.files.changes, document.exit_code) == (True, (), 0)
 
 
 def test_after_a_rollback_the_newer_files_are_warned_of(fleet: Fleet, converged: Snapshots) -> None:
