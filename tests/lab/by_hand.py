@@ -36,6 +36,19 @@ def update_service(name: str, change: Change, version: str = "") -> None:
     api(MANAGER, "POST", f"services/{service['ID']}/update?version={index}", service["Spec"], version)
 
 
+def fail_update(name: str) -> None:
+    """Updates a service to an image that is nowhere, until the engine has paused the update."""
+    image = "--no-resolve-image --image nobody.invalid/none:1"
+    on_host(MANAGER, f"docker service update -q --detach {image} {name}")
+
+    def paused() -> None:
+        state = on_host(MANAGER, f"docker service inspect {name} --format '{{{{.UpdateStatus.State}}}}'")
+        if state != "paused":
+            raise LabError(name, f"its update is {state}", "look at the service's tasks")
+
+    until(name, paused, timeout_s=120, next_step="look at the service's tasks")
+
+
 def recreate_container(name: str, change: Change) -> None:
     """Puts a host container in the place of one, the same but for the change."""
     found = api(MANAGER, "GET", f"containers/{name}/json")

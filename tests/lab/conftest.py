@@ -25,6 +25,7 @@ from lab.polling import until
 from tests.lab import deeds
 
 REPLICAS = 114
+LONGEST_BY_HAND_S = 240
 ROOT = Path(__file__).parents[2]
 LOCAL = ("config.py", "deploy.py", "templates", ".lab")
 SUMMARY = re.compile(
@@ -165,7 +166,7 @@ def docker() -> tuple[str, ...]:
 def on_host(name: str, command: str) -> str:
     """Runs a command as root on a test host, past Cascade."""
     argv = (*docker(), "exec", f"cascade-lab-{name}", "sh", "-c", command)
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST_BY_HAND_S)
     assert done.returncode == 0, f"{name}: {command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 

@@ -12,6 +12,7 @@ from tests.lab.by_hand import (
     OLD_API,
     exchange_config,
     exchange_network,
+    fail_update,
     leave,
     recreate_container,
     rejoin,
@@ -553,10 +554,7 @@ ON_PC2 = (
     Mutation(
         "an update by hand failed and was paused",
         "mainpc",
-        "docker service update -q --detach --no-resolve-image --image nobody.invalid/none:1"
-        " cascade-pc2-apps_experience-tracker;"
-        " until docker service inspect cascade-pc2-apps_experience-tracker"
-        " --format '{{.UpdateStatus.State}}' | grep -q paused; do sleep 0.2; done",
+        partial(fail_update, "cascade-pc2-apps_experience-tracker"),
         found("mainpc", "service", "cascade-pc2-apps_experience-tracker", f"{BODY}.Image"),
         service_state("cascade-pc2-apps_experience-tracker"),
     ),
