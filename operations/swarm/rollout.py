@@ -73,7 +73,7 @@ def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
     waves = [wave for wave in plan.target.waves if wave.group == group]
     keys = {member.key for wave in waves for member in wave.members}
     new = {change.key for change in plan.changes if change.action == "create"}
-    done = [change for change in run.rolled_out if change.key in keys]
+    done = [change for change in run.rolled_out if change.key in keys and not _only_started(change)]
     if keys <= new or not done:
         return failure
     try:
@@ -102,6 +102,11 @@ def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> None:
             deadline_s = max(member.update_s for member in members) + SCHEDULING_S
             gate = Gate(replace(wave, members=members), replicas, SETTLE_S, deadline_s)
             hold(run, run.state.inventory.get_host(run.fleet.manager.name), gate)
+
+
+def _only_started(change: Change) -> bool:
+    """A host container that stood still has the spec that it had."""
+    return change.key.kind == "container" and change.action == "update"
 
 
 def _undo(run: Run, change: Change) -> None:

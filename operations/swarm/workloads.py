@@ -58,6 +58,8 @@ def apply_container(run: Run, host: Host, change: Change) -> None:
         body = {key: value for key, value in change.desired.items() if key != "running"}
         client.create_container_from_config(body, name)
     if change.action == "update" and client.inspect_container(name)["State"]["Paused"]:
+        # It was unhealthy while it stood still, and would say so until its next check.
         client.unpause(name)
+        client.restart(name)
     else:
         client.start(name)

@@ -124,7 +124,10 @@ def test_a_host_container_that_is_paused_goes_on(
 ) -> None:
     engine.answers = {f"/v1.44/containers/{WAKE_WORD}/json": {"State": {"Paused": True}}}
     apply_container(run, host, wanted("container", WAKE_WORD, action="update"))
-    assert calls(engine)[-1] == f"POST /containers/{WAKE_WORD}/unpause"
+    assert calls(engine)[-2:] == [
+        f"POST /containers/{WAKE_WORD}/unpause",
+        f"POST /containers/{WAKE_WORD}/restart",
+    ]
 
 
 def test_a_node_keeps_its_owners_labels(

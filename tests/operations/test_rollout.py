@@ -262,3 +262,16 @@ def test_an_engine_that_answers_too_late_is_gone_back_from_too(
     with pytest.raises(WorkFailed, match="nobody answered") as failed:
         pass_gate(run, host, gate)
     assert failed.value.code == ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "started"),
+    [
+        ("container", "update", True),
+        ("container", "replace", False),
+        ("service", "update", False),
+    ],
+)
+def test_what_was_only_started_has_nothing_to_go_back_to(kind: Any, action: Any, started: bool) -> None:
+    change = Change(rollout_key(kind), action, (), {"Labels": {}}, {"Labels": {}})
+    assert rollout._only_started(change) is started
