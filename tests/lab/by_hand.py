@@ -92,7 +92,8 @@ def remove_network(name: str) -> None:
     """Removes a network, which takes until the last task has left it."""
 
     def gone() -> None:
-        if on_host(MANAGER, f"docker network rm {name} 2>&1; docker network ls -q --filter name=^{name}$"):
+        there = f"docker network ls -q --filter name=^{name}$"
+        if on_host(MANAGER, f"docker network rm {name} > /dev/null 2>&1; {there}"):
             raise LabError(name, "the network is still there", "look at what uses it")
 
     until(name, gone, timeout_s=30, next_step="look at what uses it")

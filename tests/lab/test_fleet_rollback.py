@@ -25,15 +25,19 @@ def rollback(checkout: Checkout, *release: str) -> Finished:
 
 
 def specs() -> dict[str, Any]:
-    """What every agent is, without the label of the release in which it was last changed."""
+    """What every agent is, without the label of the release in which it was last changed.
+
+    The engine keeps an empty list as the client wrote it: `[]` by hand, null by Cascade.
+    """
     services = json.loads(on_host("mainpc", "docker service inspect $(docker service ls -q)"))
     query = "docker ps -aq --filter label=cascade.digest"
     containers = json.loads(on_host("mainpc", f"docker inspect $({query})"))
     found = {item["Spec"]["Name"]: item["Spec"] for item in services}
-    found |= {item["Name"]: {**item["Config"], **item["HostConfig"]} for item in containers}
+    for item in containers:
+        flat = {**item["Config"], **item["HostConfig"], "Hostname": None}
+        found[item["Name"]] = {field: None if value == [] else value for field, value in flat.items()}
     for spec in found.values():
         spec["Labels"].pop("cascade.release", None)
-        spec["Hostname"] = None
     return found
 
 
