@@ -301,3 +301,32 @@ def variant(fleet: Checkout, tmp_path: Path) -> Iterator[Checkout]:
     """A copy of the deployed files to change and deploy; afterwards the fleet is as before."""
     yield fleet.variant(tmp_path / "variant")
     fleet.deploy().ok()
+
+
+def small_system(path: Path) -> Checkout:
+    """The project with the small system of tests/lab/trial in place of the fleet."""
+    path.mkdir()
+    for name in LOCAL:
+        (path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "inventories", path / "inventories")
+    shutil.copytree(ROOT / "group_data", path / "group_data", ignore=shutil.ignore_patterns("stacks"))
+    shutil.copytree(Path(__file__).with_name("trial"), path, dirs_exist_ok=True)
+    return Checkout(path, ROOT / ".venv")
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The small system, deployed on hosts that were bare; a test that changes it brings it back."""
+    here = Checkout(ROOT, ROOT / ".venv")
+    here.run("cascade", "lab", "up").ok()
+    here.run("cascade", "lab", "reset").ok()
+    checkout = small_system(tmp_path_factory.mktemp("small") / "trial")
+    checkout.deploy().ok()
+    return checkout
+
+
+@pytest.fixture
+def trial_variant(trial: Checkout, tmp_path: Path) -> Iterator[Checkout]:
+    """A copy of the small system's files to change and deploy; afterwards it runs as before."""
+    yield trial.variant(tmp_path / "variant")
+    trial.deploy().ok()
