@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from shlex import quote
+from shlex import join, quote
 
 from cascade.model.fleet import Fleet
 from cascade.planning.addresses import addresses
@@ -25,3 +25,13 @@ def closing_lines(fleet: Fleet, inventory: str) -> Iterator[str]:
     commands = {command.format(quote(inventory), **rehearsal): purpose for command, purpose in _NEXT.items()}
     width = max(map(len, commands))
     yield from (f"{command:{width}}  {purpose}" for command, purpose in commands.items())
+
+
+def again(inventory: str, limit: Iterable[str], options: Mapping[str, object], asking: bool) -> str:
+    """The command line of a deployment that is about the same as one that did not come to its end."""
+    words = ["pyinfra", *([] if asking else ["-y"])]
+    for host in limit:
+        words += ["--limit", host]
+    for name, value in options.items():
+        words += ["--data", f"{name}={','.join(value) if isinstance(value, tuple) else value}"]
+    return join((*words, inventory, "deploy.py"))

@@ -25,6 +25,7 @@ from operations.host.engine import apply_settings, recheck, start_unit
 from operations.host.system import install, set_sysctl, write_file
 from operations.releases import record
 from operations.run import Run, WorkFailed
+from operations.signals import SIGNALS, Interrupted
 from operations.swarm.cluster import join, settle
 from operations.swarm.images import deliver_image
 from operations.swarm.objects import create_config, create_network, create_volume
@@ -114,8 +115,13 @@ def _call(function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionC
     def call(state: State, host: Host) -> bool:
         run = Run.of(state)
         try:
+            SIGNALS.pause_point()
             run.lock.check()
             function(run, host, subject)
+        except Interrupted as interrupted:
+            run.code = ERROR
+            host.log_styled(str(interrupted), log_func=logger.error, fg="red")
+            return False
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as failure:
             run.code = getattr(failure, "code", ERROR)
             host.log_styled(printable_lines(str(failure)), log_func=logger.error, fg="red")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
-from typing import Any, NoReturn
+from typing import Any
 
 import gevent
 from paramiko import SSHException
@@ -18,7 +17,7 @@ from pyinfra import logger
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
-from cascade.exit_codes import ERROR, LOCKED
+from cascade.exit_codes import LOCKED
 from cascade.model.strict import one_line
 from cascade.polling import NotInTime, until
 from operations.failed import WorkFailed
@@ -195,13 +194,7 @@ class Lock:
     def acquire(
         self, host: Host, purpose: str, inventory: str, wait_s: float = 0, tell: Tell = logger.warning
     ) -> Acquired:
-        """Takes the lock, or waits so long for it; raises Held, or WorkFailed when nobody can say.
-
-        From here on SIGTERM and SIGHUP end the process as an error, so that the lock is released.
-        """
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, _end)
+        """Takes the lock, or waits so long for it; raises Held, or WorkFailed when nobody can say."""
         # Before anything is asked: an answer that is lost on its way may have been a yes.
         self.host = host
         task: Answer = {
@@ -286,8 +279,3 @@ def _lost(host: Host, seen: Answer | None) -> str:
 
 def _taken(holder: Holder) -> str:
     return f"took the lock over from {holder}, not heard of for {round(holder.silent_s)} s"
-
-
-def _end(number: int, _frame: object) -> NoReturn:
-    logger.error(f"ended by {signal.Signals(number).name}")
-    raise SystemExit(ERROR)

@@ -24,7 +24,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 
-from cascade.closing import closing_lines
+from cascade.closing import again, closing_lines
 from cascade.exit_codes import ATTENTION, ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, printable, printable_lines
@@ -35,6 +35,7 @@ from cascade.planning.plan import Plan, make_plan
 from cascade.planning.plan_file import NoPlan, PlanFile, moved, saved_changes
 from cascade.planning.plan_file import read as read_plan
 from cascade.planning.preflight import Finding, errors, worth_saying
+from cascade.planning.progress import where_it_stands
 from cascade.planning.release import ROLLBACK, purpose_of
 from cascade.planning.removal import PRUNABLE, REMOVABLE
 from cascade.planning.resource import Unknown
@@ -48,6 +49,7 @@ from operations.look import Look, look
 from operations.operator import operator
 from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
 from operations.python_files import PythonFiles
+from operations.signals import SIGNALS, Interrupted
 from operations.snapshot import query_for, take_snapshot
 from operations.ssh import transport_of as transport_of
 from operations.terminal import stay_alive_while_asking
@@ -82,6 +84,8 @@ class Run:
         self.began = time.monotonic()
         self.saved: PlanFile | None = None
         self.rolled_out: list[Change] = []
+        self.steps_ended: set[str] = set()
+        self.holding = False
         self.purpose = "deploy"
         self.id = secrets.token_hex(6)
         self.lock = Lock(self.id, operator())
@@ -109,6 +113,7 @@ class Run:
 
         run = cls(state)
         atexit.register(run.finish)
+        run.obey_signals()
         stay_alive_while_asking()
         run.changing = _would_change()
         if _would_ask():
@@ -178,6 +183,15 @@ class Run:
         """The hosts that `--limit` leaves, whether they are reached or not."""
         return [host.name for host in self.state.inventory if self.state.is_host_in_limit(host)]
 
+    def obey_signals(self) -> None:
+        """From here on a signal ends the run: between two changes, and at once while there are none."""
+        SIGNALS.take_over(lambda: self.at_work, partial(self.fail, ERROR))
+
+    @property
+    def at_work(self) -> bool:
+        """Whether an end at any moment would cut a change in two."""
+        return self.holding or self.state.current_stage == StateStage.Execute
+
     def refuse(self, unknown: Iterable[Unknown]) -> None:
         """Ends the run where something could not be read."""
         if faults := [str(fault) for fault in unknown]:
@@ -246,6 +260,7 @@ class Run:
 
     def take_lock(self, purpose: str, since: Stopwatch) -> bool:
         """Takes the lock or ends the run; whether nobody else can have held it since then."""
+        self.obey_signals()
         manager, inventory = self._manager(), self.inventory_file
         wait_s = self.fleet.options.lock_wait
         try:
@@ -281,9 +296,13 @@ class Run:
     def locked(self, purpose: str) -> Iterator[None]:
         """The lock for the length of a block that changes something, for a command that has shown what."""
         self.take_lock(purpose, Stopwatch())
+        self.holding = True
         try:
             yield
+        except Interrupted as interrupted:
+            raise WorkFailed(str(interrupted)) from interrupted
         finally:
+            self.holding = False
             self.let_go()
         if self.code:
             raise Stopped(self.code)
@@ -291,6 +310,7 @@ class Run:
     @contextmanager
     def on_record(self, host: Host, work: object) -> Iterator[None]:
         """A block that changes something on a host: only under the lock, and never without a line of it."""
+        SIGNALS.pause_point()
         self.lock.check()
         with self.trail.of(host, work):
             yield
@@ -390,12 +410,14 @@ class Run:
 
     def finish(self) -> None:
         """The closing line, and the run's own exit code where it has one."""
-        if self.code is None and self.state.current_stage == StateStage.Execute:
-            self.code = ERROR
-            logger.error("interrupted: what was begun stays as it is; run again to go on")
+        cut_off = self.code is None and self.state.current_stage == StateStage.Execute
+        if cut_off or SIGNALS.asked:
+            self.code = self.code or ERROR
         if self.state.initialised:
             self.state.pool.kill()
         self.let_go()
+        for line in self._where_it_stands():
+            logger.error(line)
         if self._deployed:
             if self.purpose.startswith(ROLLBACK):
                 logger.info(f"{self.purpose}: done in {time.monotonic() - self.began:.1f} s")
@@ -407,6 +429,25 @@ class Run:
         sys.stderr.flush()
         if self.code is not None:
             os._exit(self.code)
+
+    def _where_it_stands(self) -> Iterator[str]:
+        """Where a run ended that neither came to its end nor failed at a gate, which says it by itself."""
+        plan = self.__dict__.get("_plan")
+        if self.code not in (ERROR, UNREACHABLE) or plan is None or not plan.steps:
+            return
+        if self.state.current_stage < StateStage.Execute:
+            yield "nothing was changed"
+        else:
+            begun = {change.key for change in self.rolled_out}
+            yield from where_it_stands(plan, self.steps_ended, begun)
+        yield f"next: {self.again}"
+
+    @property
+    def again(self) -> str:
+        """The command that goes on where this run ended."""
+        options = self.fleet.options.model_dump(exclude_defaults=True, exclude={"plan_file", "lock_wait"})
+        limit = self.chosen_hosts if len(self.chosen_hosts) < len(self.fleet.hosts) else ()
+        return again(self.inventory_file, limit, options, asking=self.ask is not never)
 
     @property
     def _deployed(self) -> bool:
@@ -477,12 +518,15 @@ class _Listener(BaseStateCallback):
     def operation_start(state: State, op_hash: str) -> None:
         """A gate draws its own live line, which pyinfra's spinner would write over."""
         run = Run.of(state)
+        if SIGNALS.asked:
+            raise Stopped(ERROR)
         run.operation_since = time.monotonic()
         os.environ[_SPINNER] = "off" if _is_gate(state, op_hash) else run.spinner
 
     @staticmethod
     def operation_end(state: State, op_hash: str) -> None:
         run = Run.of(state)
+        run.steps_ended.update(state.get_op_meta(op_hash).names)
         part = "gates" if _is_gate(state, op_hash) else "changes"
         run.seconds[part] += time.monotonic() - run.operation_since
 

@@ -19,6 +19,7 @@ from cascade.exit_codes import GATE_FAILED
 from cascade.planning.steps import SETTLE_S, Gate
 from cascade.planning.waves import Member
 from operations.run import Run, WorkFailed
+from operations.signals import SIGNALS
 from operations.swarm.logs import last_words
 from operations.swarm.standing import Standing, look
 
@@ -53,6 +54,7 @@ def hold(run: Run, host: Host, gate: Gate) -> None:
     watch = _Watch(run, host, gate)
     try:
         while not _passed(watch):
+            SIGNALS.pause_point()
             time.sleep(INTERVAL_S)
     finally:
         _clear_live_line()

@@ -18,6 +18,7 @@ from operations import lock as locking
 from operations.failed import WorkFailed
 from operations.lock import Acquired, Held, Holder, Lock, Lost, Stopwatch, acquire_by_hand, standing
 from operations.run import Stopped
+from operations.signals import ENDING
 from tests.operations.conftest import LocalRun
 from tests.operations.lock_folder import LockFolder
 
@@ -39,8 +40,8 @@ def manager(host: Host, folder: LockFolder, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """What a lock does to signals ends with the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """What a run does to signals ends with the test."""
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -313,22 +314,6 @@ def test_whoever_could_not_ask_lost_nothing(
     monkeypatch.setattr(manager, "run_shell_command", folder.answer)
     lock.release()
     assert folder.record["token"] == "other"
-
-
-def test_a_signal_ends_the_process_so_that_it_can_give_the_lock_back(held: Lock) -> None:
-    assert held
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        with pytest.raises(SystemExit) as ended:
-            signal.raise_signal(number)
-        assert ended.value.code == ERROR
-
-
-def test_a_run_under_nohup_goes_on(manager: Host) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    lock = Lock("mine", "me@desk")
-    lock.acquire(manager, "deploy", LAB)
-    signal.raise_signal(signal.SIGHUP)
-    lock.release()
 
 
 def test_a_manager_that_cannot_answer_is_named_with_its_words(
