@@ -32,11 +32,13 @@ def pc2_off(fleet: Checkout) -> Iterator[None]:
 def test_a_host_that_is_off_fails_the_run_before_any_change_on_the_other(fleet: Checkout) -> None:
     on_host("mainpc", "sysctl -q -w net.core.somaxconn=128")
     deployed, status = fleet.deploy(), fleet.status()
-    for finished in (deployed, status):
-        assert finished.code == 6
-        assert "[pc2]" in finished.err
-        assert "Could not connect" in finished.err
-        assert "Traceback" not in finished.err
+    assert [finished.code for finished in (deployed, status)] == [6, 6]
+    assert "[pc2]" in deployed.err
+    assert "Could not connect" in deployed.err
+    (unknown,) = status.document["unknown"]
+    assert unknown["host"] == "pc2"
+    assert "Could not connect" in unknown["reason"]
+    assert "Traceback" not in deployed.err + status.err
     assert look("mainpc", "sysctl -n net.core.somaxconn") == "128"
 
 
@@ -71,10 +73,11 @@ def test_what_cannot_be_read_is_an_error_and_never_absent(fleet: Checkout) -> No
         assert look("mainpc", "sysctl -n net.core.somaxconn") == "128"
     finally:
         on_host("pc2", "cp -p /root/daemon.json /etc/docker/daemon.json")
-    for finished in (refused, status):
-        assert finished.code == 1
-        assert "pc2: /etc/docker/daemon.json:" in finished.err
-        assert "Traceback" not in finished.err
+    assert [finished.code for finished in (refused, status)] == [1, 1]
+    assert "pc2: /etc/docker/daemon.json:" in refused.err
+    (unknown,) = status.document["unknown"]
+    assert (unknown["host"], unknown["what"]) == ("pc2", "/etc/docker/daemon.json")
+    assert "Traceback" not in refused.err + status.err
     fleet.deploy().ok()
 
 

@@ -83,7 +83,7 @@ def test_1_for_a_release_that_is_not_there(fleet: Checkout, way: Callable[[Check
     for command in [
         f"pyinfra -y --data rollback=999 {LAB} deploy.py",
         "cascade rollback {inventory} 999 --yes",
-        "cascade history {inventory} --diff 1 999",
+        "cascade history {inventory} --diff 999 1",
     ]:
         done = way(fleet, command)
         ends_with(ERROR, done)
