@@ -19,6 +19,8 @@ _IN_LINE = re.compile(
     r"""(?=(?:(?:basic|bearer)\s)?["']?([^\s"';&,}]{1,2000}))""",
     re.IGNORECASE,
 )
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(.*?)(?:-----END|\Z)", re.DOTALL)
+_AGE_IDENTITY = re.compile(r"AGE-(?:PLUGIN-[\w-]+|SECRET-KEY)-1[02-9AC-HJ-NP-Z]+", re.IGNORECASE)
 # Options that are secret in some programs only.
 _OF_A_PROGRAM = re.compile(
     r"""(?<![\w-])(?:curl|wget)\s(?:.{0,500}\s)?(?:-u|--user)[\s=]["']?[^\s:]{1,200}:([^\s"']+)"""
@@ -65,6 +67,8 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
         yield from _of_programs(" ".join(item for item in value if isinstance(item, str)))
     if isinstance(value, str):
         yield from _of_programs(value)
+        yield from (line for body in _PRIVATE_KEY.findall(value) for line in body.split())
+        yield from _AGE_IDENTITY.findall(value)
         yield from (word for key, word in _IN_LINE.findall(value) if looks_secret(key))
         variable, _, text = _assignment(value, name)
         if (config := _config(variable, text)) is not None:

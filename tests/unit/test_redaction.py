@@ -11,6 +11,12 @@ from cascade.planning.redaction import redacted
 @pytest.mark.parametrize(
     ("spec", "shown"),
     [
+        (
+            "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\nEEIIrY\n-----END EC PRIVATE KEY-----\nport: 1",
+            "-----BEGIN EC PRIVATE KEY-----\n***\n***\n-----END EC PRIVATE KEY-----\nport: 1",
+        ),
+        ("-----BEGIN PRIVATE KEY-----\nMHcCAQ", "-----BEGIN PRIVATE KEY-----\n***"),
+        ("# me\nAGE-SECRET-KEY-1QQPZ78\n", "# me\n***\n"),
         ({"Env": ["A=1", "DB_PASSWORD=hunter22"]}, {"Env": ["A=1", "DB_PASSWORD=***"]}),
         (
             {"Env": ["api_token=x", "KEY=a=b", "EMPTY_KEY="]},
