@@ -21,6 +21,7 @@ from cascade.exit_codes import LOCKED
 from cascade.model.strict import one_line
 from cascade.polling import NotInTime, until
 from operations.failed import WorkFailed
+from operations.process import identity, is_gone
 
 EXPIRES_S = 90.0
 BEAT_S = 20.0
@@ -38,7 +39,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock, a `run` or a `person`, since when and what for; the seconds are the manager's."""
+    """Who holds the lock, a `run` or a `person`, since when and what for; the seconds are the manager's.
+
+    `gone` is a run of this machine whose process has ended without giving the lock back.
+    """
 
     holder: str
     owner: str
@@ -47,6 +51,7 @@ class Holder:
     silent_s: float
     expires_s: float | None
     expired: bool
+    gone: bool = False
 
     @classmethod
     def of(cls, seen: Answer) -> Holder:
@@ -59,6 +64,7 @@ class Holder:
             silent_s=seen["silent_s"],
             expires_s=seen["expires_s"],
             expired=seen["expired"],
+            gone=seen["holder"] == "run" and is_gone(seen.get("process")),
         )
 
     def __str__(self) -> str:
@@ -152,6 +158,12 @@ def standing(host: Host) -> Holder | None:
     return seen and Holder.of(seen)
 
 
+def left_behind(reading: object) -> bool:
+    """Whether a lock, as a snapshot has its file, is of a run of this machine that was killed."""
+    record = _understood(reading.get("content") or "") if isinstance(reading, dict) else None
+    return bool(record and record.get("holder") == "run" and is_gone(record.get("process")))
+
+
 def acquire_by_hand(
     host: Host, token: str, owner: str, purpose: str, expires_s: float | None, inventory: str
 ) -> Acquired:
@@ -174,6 +186,8 @@ def release_by_hand(host: Host, owner: str, force: bool) -> Answer:
 
 def _acquired(host: Host, task: Answer, inventory: str) -> Acquired:
     answer = ask(host, task)
+    if "held" in answer and Holder.of(answer["held"]).gone:
+        answer = ask(host, {**task, "in_place_of": answer["held"]["process"]})
     if "held" in answer:
         raise Held(Holder.of(answer["held"]), host.name, inventory)
     taken = answer["taken_from"]
@@ -204,6 +218,7 @@ class Lock:
             "owner": self.owner,
             "purpose": purpose,
             "expires_s": EXPIRES_S,
+            "process": identity(),
         }
         waited_for: list[str] = []
 
@@ -278,4 +293,5 @@ def _lost(host: Host, seen: Answer | None) -> str:
 
 
 def _taken(holder: Holder) -> str:
-    return f"took the lock over from {holder}, not heard of for {round(holder.silent_s)} s"
+    silent = f"not heard of for {round(holder.silent_s)} s"
+    return f"took the lock over from {holder}, {'whose process is gone' if holder.gone else silent}"

@@ -63,15 +63,21 @@ def guard() -> None:
 
 
 def acquire(task: Any) -> Any:
-    """Takes the lock where it is free or its holder has expired."""
+    """Takes the lock where it is free, or its holder has expired or is known to be gone."""
     holder = standing()
-    if holder and not expired(holder):
+    if holder and not expired(holder) and not is_in_place_of(holder, task):
         return {"held": seen(holder)}
     last = turns()
     changed_hands()
     record = {name: task[name] for name in ("token", "holder", "owner", "purpose", "expires_s")}
+    record["process"] = task.get("process")
     write({**record, "acquired": time.time(), **sign()}, in_place_of=holder)
     return {"acquired": True, "idle_s": last and age(last), "taken_from": holder and seen(holder)}
+
+
+def is_in_place_of(holder: Any, task: Any) -> bool:
+    """Nobody else's lock is hit, whoever took it since its holder was told to the one who asks."""
+    return holder.get("process") is not None and holder["process"] == task.get("in_place_of")
 
 
 def beat(task: Any) -> Any:
@@ -178,6 +184,7 @@ def uptime() -> float:
 def seen(record: Any) -> Any:
     """What others may know of a lock, with the seconds that this host counts."""
     shown = {name: record[name] for name in ("holder", "owner", "purpose", "acquired", "expires_s")}
+    shown["process"] = record.get("process")
     return {**shown, "silent_s": age(record), "expired": expired(record)}
 
 

@@ -28,7 +28,7 @@ from cascade.closing import again, closing_lines
 from cascade.exit_codes import ATTENTION, ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, printable, printable_lines
-from cascade.planning.desired import Desired
+from cascade.planning.desired import LOCK_FILE, Desired
 from cascade.planning.diff import Change
 from cascade.planning.drift import spared_by
 from cascade.planning.plan import Plan, make_plan
@@ -44,7 +44,7 @@ from operations.audit import COMMAND_FAILED, Trail
 from operations.engine_client import EngineClient
 from operations.failed import WorkFailed as WorkFailed
 from operations.fleet import load_fleet
-from operations.lock import CONNECTION_LOST, EXPIRES_S, Lock, Lost, Stopwatch
+from operations.lock import CONNECTION_LOST, EXPIRES_S, Lock, Lost, Stopwatch, left_behind
 from operations.look import Look, look
 from operations.operator import operator
 from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
@@ -229,7 +229,7 @@ class Run:
     def _plan(self) -> Plan:
         since = Stopwatch()
         seen, plan = self._looked()
-        if self.changing and any(plan.steps.values()):
+        if self.changing and (any(plan.steps.values()) or self._left_behind(seen)):
             seen, plan = self._locked(seen, plan, since)
         self.trail.release = plan.release_number or None
         if plan.changes:
@@ -248,6 +248,11 @@ class Run:
         if self.saved and (since := moved(self.saved.changes, saved_changes(plan.changes))):
             self.fail(ERROR, *since, "the hosts have moved since the plan was made: make it anew")
         return seen, plan
+
+    def _left_behind(self, seen: Look) -> bool:
+        """Whether a run of this machine was killed before it could give the lock back."""
+        manager = seen.snapshots.get(self.fleet.manager.name)
+        return bool(manager and left_behind(manager["files"].get(LOCK_FILE)))
 
     def _locked(self, seen: Look, plan: Plan, since: Stopwatch) -> tuple[Look, Plan]:
         """The same under the lock; made anew where others may have changed something since it was begun."""

@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
-from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, Desired
+from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, Desired
 from cascade.planning.observed import Snapshot as Reading
 from cascade.planning.resource import Kind
 from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
@@ -22,7 +22,7 @@ from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
 TIMEOUT_S = 30
 READ_BY_NAME: tuple[Kind, ...] = ("package", "sysctl", "file", "unit", "container", "config")
-_READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP)
+_READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE)
 
 
 class Snapshot(FactBase[Reading]):

@@ -35,7 +35,7 @@ def status_command(inventory: Path, as_json: bool) -> None:
     """Say who holds the lock. Exit code 0: nobody; 2: somebody does; 1: nobody can say."""
     with _manager(inventory) as (_, manager):
         holder = standing(manager)
-    held = holder is not None and not holder.expired
+    held = holder is not None and not (holder.expired or holder.gone)
     document = LockStatusDocument(held=held, holder=_document(holder))
     _tell(as_json, document, f"{manager.name}: {_said(holder)}")
     if held:
@@ -121,6 +121,8 @@ def _tell(as_json: bool, document: BaseModel, line: str) -> None:
 def _said(holder: Holder | None) -> str:
     if holder is None:
         return "free"
+    if holder.gone:
+        return f"left behind, the next one takes it over: {holder}; its process on this machine is gone"
     if holder.expired:
         return f"expired, the next one takes it over: {holder}; not heard of for {round(holder.silent_s)} s"
     return f"held by {holder}; {holder.signs}"

@@ -33,6 +33,7 @@ Stage = Literal[
 
 DAEMON_SETTINGS = "/etc/docker/daemon.json"
 SETTINGS_STAMP = "/var/lib/cascade/daemon-settings"
+LOCK_FILE = "/var/lib/cascade/lock"
 SYSCTL_FILE = "/etc/sysctl.d/90-cascade.conf"
 ENGINE_PACKAGES = {
     "distribution": ("docker.io", "docker-cli"),

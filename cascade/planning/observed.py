@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, stamp
+from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target
@@ -235,7 +235,8 @@ def _network_ids(manager: Snapshot | None) -> dict[str, str]:
 def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
     files = dict(snapshot["files"])
     _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS), snapshot, wanted)
-    files.pop(SETTINGS_STAMP, None)
+    for read_elsewhere in (SETTINGS_STAMP, LOCK_FILE):
+        files.pop(read_elsewhere, None)
     readings: tuple[tuple[Kind, Any, Callable[[Any], Fields]], ...] = (
         ("package", snapshot["packages"], _package),
         ("sysctl", snapshot["sysctls"], _sysctl),

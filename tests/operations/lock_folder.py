@@ -61,11 +61,12 @@ class LockFolder:
         assert err == ""
         return json.loads(out)
 
-    def acquire(self, token: str = "a", holder: str = "run", expires_s: float | None = 90) -> Any:
+    def acquire(
+        self, token: str = "a", holder: str = "run", expires_s: float | None = 90, **more: Any
+    ) -> Any:
         owner, purpose = f"{token}@desk", f"work of {token}"
-        return self.do(
-            do="acquire", token=token, holder=holder, owner=owner, purpose=purpose, expires_s=expires_s
-        )
+        task = {"token": token, "holder": holder, "owner": owner, "purpose": purpose, "expires_s": expires_s}
+        return self.do(do="acquire", **task, **more)
 
     @property
     def record(self) -> Any:

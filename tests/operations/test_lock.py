@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,31 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from cascade.exit_codes import ATTENTION, ERROR, GATE_FAILED, LOCKED, UNREACHABLE
 from operations import lock as locking
 from operations.failed import WorkFailed
-from operations.lock import Acquired, Held, Holder, Lock, Lost, Stopwatch, acquire_by_hand, standing
+from operations.lock import (
+    Acquired,
+    Held,
+    Holder,
+    Lock,
+    Lost,
+    Stopwatch,
+    acquire_by_hand,
+    left_behind,
+    standing,
+)
+from operations.process import identity, is_gone
 from operations.run import Stopped
 from operations.signals import ENDING
+from tests.fleets import ROOT
 from tests.operations.conftest import LocalRun
 from tests.operations.lock_folder import LockFolder
 
 LAB = "inventories/lab.py"
+WHO = """
+import json, time
+from operations.process import identity
+print(json.dumps(identity()), flush=True)
+time.sleep(1000)
+"""
 
 
 @pytest.fixture
@@ -130,6 +151,67 @@ def test_who_waits_in_vain_learns_who_holds_it(
     with pytest.raises(Held):
         Lock("mine", "me@desk").acquire(manager, "deploy", LAB, 0.2, told.append)
     assert len(told) == 1
+
+
+@pytest.fixture
+def killed(folder: LockFolder) -> Any:
+    """A process of this machine that took the lock and was killed."""
+    process = subprocess.Popen([sys.executable, "-c", WHO], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    who = json.loads(process.stdout.readline())
+    folder.acquire("killed", process=who)
+    process.kill()
+    process.communicate()
+    return who
+
+
+@pytest.mark.usefixtures("killed")
+def test_the_lock_of_a_run_that_was_killed_here_is_taken_over_at_once(
+    manager: Host, folder: LockFolder
+) -> None:
+    told: list[str] = []
+    acquired = Lock("mine", "me@desk").acquire(manager, "deploy", LAB, 0, told.append)
+    assert acquired.taken_from
+    (line,) = told
+    assert line.startswith("mainpc: took the lock over from killed@desk since 20")
+    assert line.endswith("for: work of killed, whose process is gone")
+    assert folder.record["process"]["pid"] == os.getpid()
+
+
+def test_a_run_that_is_at_work_here_keeps_its_lock(manager: Host, folder: LockFolder) -> None:
+    folder.acquire("other", process=identity())
+    with pytest.raises(Held):
+        Lock("mine", "me@desk").acquire(manager, "deploy", LAB)
+    assert folder.record["token"] == "other"
+
+
+@pytest.mark.usefixtures("killed")
+def test_what_was_left_behind_shows_in_the_file(folder: LockFolder) -> None:
+    def content(**more: Any) -> dict[str, str]:
+        return {"content": json.dumps({**folder.record, **more})}
+
+    assert left_behind(content())
+    for reading in (content(process=identity()), content(process=None), content(holder="person")):
+        assert not left_behind(reading)
+    for unread in (None, {"error": "PermissionError"}, {"content": None}, {"content": "{"}):
+        assert not left_behind(unread)
+
+
+def test_only_a_process_that_is_certainly_gone_is_gone(killed: Any) -> None:
+    mine = identity()
+    assert mine
+    assert is_gone(killed)
+    assert is_gone({**mine, "started": "1"})
+    for seen in (
+        mine,
+        None,
+        {},
+        {**killed, "machine": "another"},
+        {**killed, "pid": "7"},
+        {**killed, "pid": 1 << 80},
+        {"machine": killed["machine"], "pid": killed["pid"]},
+    ):
+        assert not is_gone(seen)
 
 
 def test_who_takes_over_says_from_whom(manager: Host, folder: LockFolder) -> None:

@@ -246,3 +246,29 @@ def test_what_a_killed_process_left_half_written_is_no_hindrance(lock: LockFolde
     assert "acquired" in lock.acquire()
     assert lock.do(do="beat", token="a") == {"beating": True}
     assert lock.record["token"] == "a"
+
+
+DEAD = {"machine": "m", "pid": 7, "started": "123"}
+
+
+def test_who_names_the_process_that_is_gone_takes_its_lock(lock: LockFolder) -> None:
+    lock.acquire("a", process=DEAD)
+    held = lock.acquire("b")["held"]
+    assert held["process"] == DEAD
+    assert lock.acquire("b", in_place_of=held["process"])["taken_from"]["owner"] == "a@desk"
+    assert lock.record["token"] == "b"
+
+
+@pytest.mark.parametrize("process", [None, {**DEAD, "pid": 8}, {**DEAD, "started": "124"}])
+def test_nobody_elses_lock_is_hit_by_who_names_one_that_is_gone(process: Any, lock: LockFolder) -> None:
+    lock.acquire("a", process=process)
+    for named in (DEAD, None):
+        assert lock.acquire("b", in_place_of=named)["held"]["owner"] == "a@desk"
+
+
+def test_a_record_that_an_older_version_wrote_is_read(lock: LockFolder) -> None:
+    lock.acquire("a")
+    older = {name: value for name, value in lock.record.items() if name != "process"}
+    lock.lock.write_text(json.dumps(older))
+    assert lock.acquire("b", in_place_of=None)["held"]["process"] is None
+    assert lock.do(do="beat", token="a") == {"beating": True}

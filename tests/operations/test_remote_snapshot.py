@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
-from cascade.planning.desired import DAEMON_SETTINGS, SETTINGS_STAMP, SYSCTL_FILE, Desired, desired
+from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, SYSCTL_FILE, Desired, desired
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Key, Kind
 from cascade.planning.target import target_of
@@ -76,8 +76,8 @@ def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet)
     assert query == {
         "packages": [*host.packages, "docker.io", "docker-cli"],
         "sysctls": [*host.sysctls],
-        "files": [SYSCTL_FILE, DAEMON_SETTINGS, SETTINGS_STAMP],
-        "contents": [DAEMON_SETTINGS, SETTINGS_STAMP],
+        "files": [SYSCTL_FILE, DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE],
+        "contents": [DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE],
         "units": ["docker.service"],
         "containers": [],
         "configs": [],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from cascade.exit_codes import ERROR
+from cascade.planning.desired import LOCK_FILE
 from cascade.planning.preflight import Finding
+from cascade.planning.specs import LABEL_RELEASE
 from operations.lock import Stopwatch
+from operations.process import identity
 from operations.run import Stopped
 from tests.operations.conftest import LocalRun, Snapshots
 
@@ -134,3 +138,25 @@ def test_a_plan_that_is_refused_takes_no_lock(
         run.plan()
     assert stopped.value.code == ERROR
     assert done == ["looks"]
+
+
+def test_a_run_with_nothing_to_do_takes_away_what_one_that_was_killed_left(
+    run: LocalRun, done: list[str], converged: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {**(identity() or {}), "started": "1"}
+    record = json.dumps({"holder": "run", "process": gone})
+    converged["mainpc"]["files"][LOCK_FILE] = {"content": record}
+    sees(run, done, monkeypatch, converged)
+    assert run.plan().changes == ()
+    assert done == ["looks", "locks to deploy", "lets go"]
+
+
+def test_a_run_that_was_killed_before_it_wrote_its_release_down_leaves_that_to_the_next(
+    run: LocalRun, done: list[str], converged: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = converged["mainpc"]["docker"]
+    engine["configs"] = [config for config in engine["configs"] if LABEL_RELEASE not in config["Labels"]]
+    sees(run, done, monkeypatch, converged)
+    assert run.plan().changes == ()
+    assert [step.name for steps in run.plan().steps.values() for step in steps] == ["record release 1"]
+    assert done == ["looks", "locks to deploy"]
