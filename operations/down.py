@@ -10,12 +10,14 @@ from itertools import groupby
 from typing import Any
 
 import docker.errors
+from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.host import Host
 
 from cascade.exit_codes import ERROR
+from cascade.model.strict import printable
 from cascade.planning.audit import Deed
 from cascade.planning.diff import Change
-from cascade.planning.observed import Observed, observe
+from cascade.planning.observed import Observed, in_config_folder, observe
 from cascade.planning.removal import agents_of, group_of, removals, waiting
 from cascade.planning.specs import LABEL_SYSTEM
 from cascade.planning.target import Target, target_of
@@ -35,6 +37,7 @@ class Standing:
     volumes: tuple[tuple[str, str], ...]
     networks: tuple[str, ...]
     configs: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
     members: tuple[str, ...]
     others: tuple[str, ...]
 
@@ -60,6 +63,7 @@ def what_stands(run: Run) -> Standing:
         volumes=tuple(sorted(_volumes(engines, fleet.settings.system))),
         networks=tuple(item["Name"] for item in manager.get("networks", ()) if _ours(item, run)),
         configs=tuple(item["Name"] for item in manager.get("configs", ()) if _ours(item, run)),
+        files=tuple((key.host, key.name) for key in observed.owned if in_config_folder(key)),
         members=tuple(name for name, engine in engines.items() if _node_id(engine) in nodes),
         others=tuple(_others(run, manager, nodes.keys() - set(map(_node_id, engines.values())))),
     )
@@ -135,6 +139,9 @@ def purge(run: Run, standing: Standing) -> Iterator[str]:
             run.client(run.fleet.manager.name).remove_config(config)
     if standing.configs:
         yield f"{len(standing.configs)} configs removed, the releases among them"
+    for host, path in standing.files:
+        _remove_file(run, host, path)
+        yield f"{host}: {path} removed"
     if standing.others:
         yield the_swarm_stays(standing)
         return
@@ -177,6 +184,14 @@ def _remove_network(run: Run, name: str) -> None:
 
     with _removing(run, manager, "network", name):
         poll(f"network {name}", gone, IN_USE_DEADLINE_S)
+
+
+def _remove_file(run: Run, name: str, path: str) -> None:
+    host = run.state.inventory.get_host(name)
+    with _removing(run, name, "file", path):
+        done, output = host.run_shell_command(StringCommand("rm", "-f", "--", QuoteString(path)), _sudo=True)
+        if not done:
+            raise WorkFailed(f"{name}: {path} could not be removed: {printable(output.stderr)}")
 
 
 def _removing(run: Run, host: str, kind: str, name: str) -> AbstractContextManager[None]:

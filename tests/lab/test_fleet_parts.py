@@ -216,6 +216,8 @@ def test_the_system_goes_down_and_comes_back_with_its_data(fleet: Checkout) -> N
 
 def test_purging_destroys_data_and_cluster_only_when_the_system_is_named(fleet: Checkout) -> None:
     on_host("mainpc", "docker volume create theirs")
+    ours = "/var/lib/cascade/configs/cascade-core_book-0123456789ab"
+    on_host("mainpc", f"install -D /dev/null {ours}")
     purge = ("cascade", "down", "--yes", "--purge", "inventories/lab.py")
     assert fleet.run(*purge).code == 64
     assert fleet.run(*purge, "--confirm", "another").code == 64
@@ -223,6 +225,7 @@ def test_purging_destroys_data_and_cluster_only_when_the_system_is_named(fleet: 
     fleet.run(*purge, "--confirm", "cascade").ok()
     assert containers() == {}
     assert volumes() == {"theirs"}
+    assert look("mainpc", f"ls {ours} 2> /dev/null") == ""
     for host in ("mainpc", "pc2"):
         assert "inactive" in look(host, "docker info --format '{{.Swarm.LocalNodeState}}'")
     on_host("mainpc", "docker volume rm theirs")

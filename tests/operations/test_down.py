@@ -146,3 +146,11 @@ def test_a_host_in_another_swarm_does_not_leave_that(converged: Snapshots, stand
     nodes = converged["mainpc"]["docker"]["nodes"]
     nodes[:] = [node for node in nodes if node["Description"]["Hostname"] != "pc2"]
     assert stands().members == ("mainpc",)
+
+
+def test_files_of_host_containers_go_and_those_of_others_stay(converged: Snapshots, stands: Stands) -> None:
+    file = {"content": None, "sha256": "0", "owner": "root", "group": "root", "mode": "444", "changed": 0.0}
+    folder = "/var/lib/cascade/configs"
+    ours, theirs = f"{folder}/{CORE}_book-0123456789ab", f"{folder}/another_book-0123456789ab"
+    converged["pc2"]["files"] |= {ours: file, theirs: file}
+    assert stands().files == (("pc2", ours),)
