@@ -53,6 +53,7 @@ def preflight(query: Any) -> Any:
         "engine": guarded(read_engine),
         "sockets": guarded(read_sockets, query["ports"]),
         "devices": guarded(read_devices, query["devices"]),
+        "paths": {path: os.path.exists(path) for path in query["paths"]},
         "firewall": guarded(read_firewall),
         "registries": registries.results(),
     }

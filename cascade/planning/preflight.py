@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.planning.checks import capacity, engine, machine, network
+from cascade.planning.checks import capacity, engine, machine, network, replacement
 from cascade.planning.checks.subject import Facts, Level, Said, Subject, Unread
 from cascade.planning.plan import Plan
 from cascade.planning.specs import LABEL_SYSTEM
@@ -25,6 +25,8 @@ CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
     "docker": engine.docker,
     "docker-restart": engine.restart,
     "images": engine.images,
+    "mounts": replacement.mounts,
+    "room": replacement.room,
 }
 _FATAL, _WORTH_SAYING = ("error",), ("error", "warning")
 
@@ -98,6 +100,7 @@ def query_for(facts: Facts, host: str, word: str) -> dict[str, Any]:
         "address": subject.host.swarm_address,
         "ports": sorted(ports),
         "devices": sorted(machine.wanted_devices(facts.fleet, subject.host)),
+        "paths": sorted(replacement.bind_sources(facts.plan, host)),
         "roots": [capacity.data_root(subject.host), capacity.CONTAINERD_ROOT],
         "registries": sorted(engine.registries_of(subject)),
         "labels": [LABEL_SYSTEM],

@@ -27,6 +27,7 @@ QUERY: dict[str, Any] = {
     "address": HERE,
     "ports": [],
     "devices": [],
+    "paths": [],
     "registries": [],
     "roots": ["/"],
     "labels": ["cascade.system"],
@@ -181,6 +182,15 @@ def test_a_device_is_there_and_in_use_or_not_there(tmp_path: Path) -> None:
     assert [user["pid"] for user in found[str(folder)]["users"]] == [os.getpid()]
     assert found[str(folder)]["present"] is True
     assert found[str(missing)] == {"present": False, "users": []}
+
+
+def test_a_path_is_there_or_not_there_and_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    here, file, missing = tmp_path / "here", tmp_path / "a file", tmp_path / "missing"
+    file.touch()
+    here.symlink_to(file)
+    (tmp_path / "nowhere").symlink_to(missing)
+    paths = [str(each) for each in (here, file, missing, tmp_path / "nowhere")]
+    assert read({"paths": paths})["paths"] == dict(zip(paths, (True, True, False, False), strict=True))
 
 
 def test_room_is_read_where_a_folder_would_lie(tmp_path: Path) -> None:

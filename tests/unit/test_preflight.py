@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from cascade.model.compose import Port
+from cascade.model.compose import Mount, Port, Resources
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.image import RegistryImage
 from cascade.planning.checks.capacity import GIB
 from cascade.planning.checks.network import calls_among
+from cascade.planning.checks.replacement import Amount, amount_of
 from cascade.planning.checks.subject import Facts, Skew
 from cascade.planning.plan import make_plan
 from cascade.planning.preflight import (
@@ -433,6 +434,7 @@ PARTS = (
     "engine",
     "sockets",
     "devices",
+    "paths",
     "registries",
     "disk",
 )
@@ -654,6 +656,124 @@ def test_a_port_that_is_taken_is_not_called_blocked_too(bare: Scene) -> None:
     blocked("mainpc", "pc2", 7946, "udp")(bare)
     (finding,) = errors(bare.found())
     assert "7946/udp, which the Swarm needs, is held by python3 (PID 4321)" in finding.message
+
+
+def mounting(scene: Scene, group: str = "cascade-auxiliary", source: str = "/srv/models") -> None:
+    """Has a group's agents mount a path that no host has."""
+    scene.change_service(group, volumes=(Mount(type="bind", source=source, target="/data"),))
+    for found in scene.readings.values():
+        found["paths"] = {source: False}
+
+
+def test_a_path_that_is_not_there_stops_only_where_somebody_mounts_it(running: Scene) -> None:
+    mounting(running)
+    (finding,) = worth_saying(running.found())
+    assert (finding.host, finding.check, finding.level) == ("mainpc", "mounts", "error")
+    assert "there is no /srv/models, which cascade-auxiliary_" in finding.message
+    assert "`sudo mkdir -p /srv/models`" in finding.next_step
+    running.readings["mainpc"]["paths"]["/srv/models"] = True
+    assert running.wrong() == []
+
+
+def test_a_path_is_looked_for_on_every_host_where_its_agents_may_run(running: Scene) -> None:
+    mounting(running)
+    assert query_for(running.facts, "mainpc", "w")["paths"] == ["/srv/models"]
+    assert query_for(running.facts, "pc2", "w")["paths"] == []
+
+
+def test_the_command_for_a_strange_path_is_safe_to_run(running: Scene) -> None:
+    mounting(running, source="/srv/a b; reboot")
+    (finding,) = running.said("mainpc", "mounts")
+    assert "`sudo mkdir -p '/srv/a b; reboot'`" in finding.next_step
+
+
+def test_a_path_that_the_run_may_bring_itself_is_only_doubted(bare: Scene) -> None:
+    mounting(bare)
+    assert bare.wrong() == [("mainpc", "mounts", "warning")]
+
+
+def test_a_missing_path_of_agents_that_are_not_touched_holds_up_nobody(running: Scene) -> None:
+    mounting(running)
+    untouched = replace(running.facts, plan=replace(running.facts.plan, changes=()))
+    assert [finding.level for finding in examine(untouched) if finding.check == "mounts"] == ["warning", "ok"]
+
+
+def test_a_missing_path_of_an_optional_agent_holds_up_nobody(running: Scene) -> None:
+    mounting(running)
+    (service,) = running.fleet.groups["cascade-auxiliary"].services.values()
+    optional = tuple(agent.model_copy(update={"optional": True}) for agent in service.agents)
+    running.change_service("cascade-auxiliary", agents=optional)
+    assert running.wrong() == [("mainpc", "mounts", "warning")]
+
+
+def with_room(scene: Scene, spare: Amount, host: str = "mainpc") -> None:
+    """Has a node have just so much more than all tasks on it reserve."""
+    engine = scene.snapshots["mainpc"]["docker"]
+    specs = {service["ID"]: service["Spec"] for service in engine["services"]}
+    (node,) = (node for node in engine["nodes"] if node["Description"]["Hostname"] == host)
+    for task in engine["tasks"]:
+        if task["NodeID"] == node["ID"]:
+            spare += amount_of(specs[task["ServiceID"]]["TaskTemplate"]["Resources"]["Reservations"])
+    node["Description"]["Resources"] = {"NanoCPUs": spare.nano_cpus, "MemoryBytes": spare.memory}
+
+
+START_FIRST, STOP_FIRST = "cascade-auxiliary", "cascade-core"
+PLENTY = Amount(4_000_000_000, 64 * GIB)
+
+
+@pytest.fixture
+def settled(running: Scene) -> Scene:
+    """The running hosts, whose agents have the fleet's image already, and no room for anybody more."""
+    services = running.snapshots["mainpc"]["docker"]["services"]
+    there = services[0]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+    wanted = next(iter(running.fleet.pinned_images.values()))
+    running.snapshots = json.loads(json.dumps(running.snapshots).replace(there, wanted))
+    with_room(running, Amount())
+    assert without_room(running) == set()
+    return running
+
+
+def without_room(scene: Scene) -> set[str]:
+    """The groups of the agents that have too little."""
+    found = [finding for finding in errors(scene.found()) if finding.check == "room"]
+    return {finding.message.partition("_")[0] for finding in found}
+
+
+def test_a_replica_that_starts_first_needs_room_beside_the_one_it_replaces(settled: Scene) -> None:
+    settled.change_service(START_FIRST, environment={"NEW": "1"})
+    for lacking in (Amount(0, PLENTY.memory), Amount(PLENTY.nano_cpus, 0)):
+        with_room(settled, lacking)
+        found = [finding for finding in errors(settled.found()) if finding.check == "room"]
+        assert found
+        assert {finding.host for finding in found} == {"mainpc"}
+        assert all("beside the replica it replaces" in finding.message for finding in found)
+        assert all("`order: stop-first`" in finding.next_step for finding in found)
+    with_room(settled, PLENTY)
+    assert without_room(settled) == set()
+
+
+def test_a_replica_that_stops_first_leaves_its_successor_the_room(settled: Scene) -> None:
+    settled.change_service(STOP_FIRST, environment={"NEW": "1"})
+    assert without_room(settled) == set()
+
+
+@pytest.mark.parametrize(("replicas", "lacking"), [(2, set()), (3, set()), (4, {"cascade-request-handler"})])
+def test_one_replica_more_needs_room_and_one_less_needs_none(
+    replicas: int, lacking: set[str], settled: Scene
+) -> None:
+    (service,) = settled.fleet.groups["cascade-request-handler"].services.values()
+    deploy = service.deploy.model_copy(update={"replicas": replicas})
+    settled.change_service("cascade-request-handler", deploy=deploy, scale=None)
+    assert without_room(settled) == lacking
+
+
+def test_what_a_wave_before_gives_back_is_room_for_the_next(settled: Scene) -> None:
+    settled.change_service(START_FIRST, environment={"NEW": "1"})
+    assert without_room(settled) == {START_FIRST}
+    (service,) = settled.fleet.groups["cascade-core"].services.values()
+    nothing = service.deploy.resources.model_copy(update={"reservations": Resources()})
+    settled.change_service("cascade-core", deploy=service.deploy.model_copy(update={"resources": nothing}))
+    assert without_room(settled) == set()
 
 
 def test_the_advised_scale_is_the_largest_that_fits(bare: Scene) -> None:
