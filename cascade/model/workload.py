@@ -99,6 +99,26 @@ class Workload:
         return self.declared is not None and self.declared.optional
 
     @property
+    def keeps_data(self) -> bool:
+        return self.declared is not None and self.declared.persistent
+
+    @property
+    def uses_gpu(self) -> bool:
+        return self.service.runtime == "nvidia"
+
+    @property
+    def at_once(self) -> int:
+        """How many replicas an update exchanges at a time: one, where each has something of its own."""
+        return 1 if self.keeps_data or self.uses_gpu else self.service.deploy.update_config.parallelism
+
+    @property
+    def stops_first(self) -> bool:
+        """Whether a replica must go before its successor comes, which could not have what it holds."""
+        on_host = any(port.mode == "host" for port in self.ports)
+        exclusive = self.keeps_data or self.uses_gpu or on_host
+        return exclusive or self.service.deploy.update_config.order == "stop-first"
+
+    @property
     def realtime(self) -> bool:
         return self.declared is not None and self.declared.realtime_priority
 

@@ -284,14 +284,13 @@ def _restart(policy: RestartPolicy) -> Spec:
 
 def _update(workload: Workload) -> Spec:
     update = workload.service.deploy.update_config
-    persistent = workload.declared is not None and workload.declared.persistent
     return {
-        "Parallelism": update.parallelism,
+        "Parallelism": workload.at_once,
         "Delay": nanoseconds(update.delay),
         "FailureAction": update.failure_action,
         "Monitor": nanoseconds(update.monitor),
         "MaxFailureRatio": TOLERATED_FAILURES,
-        "Order": "stop-first" if persistent else update.order,
+        "Order": "stop-first" if workload.stops_first else "start-first",
     }
 
 

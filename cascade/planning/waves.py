@@ -92,7 +92,7 @@ def _update_s(workload: Workload) -> float:
     check, update = workload.health, workload.service.deploy.update_config
     asks = check if check and check.asks else None
     becoming_healthy = asks.start_period + asks.retries * (asks.interval + asks.timeout) if asks else 0.0
-    rounds = max(1, ceil(workload.replicas / update.parallelism))
+    rounds = max(1, ceil(workload.replicas / workload.at_once))
     return rounds * (becoming_healthy + workload.service.stop_grace_period + update.delay)
 
 

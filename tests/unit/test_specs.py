@@ -431,21 +431,31 @@ def test_capabilities_have_the_engines_names(alpha: Alpha, written: list[str], n
     assert (on_host["CapAdd"], on_host["CapDrop"]) == (named, named)
 
 
+PORT = {"target": 1000, "published": 17000, "mode": "host"}
+
+
+@pytest.mark.parametrize("order", ["start-first", "stop-first"])
 @pytest.mark.parametrize(
-    ("order", "persistent", "expected"),
+    ("service", "agent", "updated"),
     [
-        ("start-first", False, "start-first"),
-        ("start-first", True, "stop-first"),
-        ("stop-first", False, "stop-first"),
-        ("stop-first", True, "stop-first"),
+        ({}, {}, ("as it says", 3)),
+        ({}, {"persistent": True}, ("stop-first", 1)),
+        ({"runtime": "nvidia"}, {}, ("stop-first", 1)),
+        ({"ports": [PORT]}, {}, ("stop-first", 3)),
+        ({"ports": [PORT | {"mode": "ingress"}]}, {}, ("as it says", 3)),
     ],
+    ids=["any", "persistent", "GPU", "host port", "ingress port"],
 )
-def test_an_agent_that_keeps_data_stops_before_its_successor_starts(
-    spec: Callable[..., Any], order: str, persistent: bool, expected: str
+def test_who_has_something_of_its_own_stops_before_its_successor_starts(
+    spec: Callable[..., Any], order: str, service: Any, agent: Any, updated: tuple[str, int]
 ) -> None:
-    service = json.dumps({"deploy": {"update_config": {"order": order}}})
-    agents = json.dumps([{"name": "Fox", "persistent": persistent}])
-    assert spec(service, agents)["UpdateConfig"]["Order"] == expected
+    deploy = {"update_config": {"order": order, "parallelism": 3}}
+    networks = {"networks": ["cascade-internal", "cascade-external"]}
+    update = spec(
+        json.dumps(service | networks | {"deploy": deploy}), json.dumps([{"name": "Fox", **agent}])
+    )["UpdateConfig"]
+    expected = (order if updated[0] == "as it says" else updated[0], updated[1])
+    assert (update["Order"], update["Parallelism"]) == expected
 
 
 @pytest.mark.parametrize(
