@@ -36,8 +36,9 @@ class Running:
     def __init__(self, checkout: Checkout, *argv: str) -> None:
         self.checkout = checkout
         environment = {**os.environ, "PATH": f"{checkout.venv}/bin:{os.environ['PATH']}"}
+        # As at a terminal: where these tests themselves run under nohup or CI, signals may be ignored.
         self.process = subprocess.Popen(
-            argv,
+            ("env", "--default-signal=INT,TERM,HUP", *argv),
             cwd=checkout.path,
             env=environment,
             stdin=subprocess.DEVNULL,
