@@ -14,9 +14,16 @@ class NotInTime(Exception):
 
 
 def until(
-    attempt: Callable[[], T], not_yet: type[Exception], *, deadline_s: float, interval_s: float = 0.15
+    attempt: Callable[[], T],
+    not_yet: type[Exception],
+    *,
+    deadline_s: float,
+    interval_s: float = 0.15,
+    growth: float = 1.0,
 ) -> T:
     """What `attempt` returns as soon as it does not raise `not_yet`; tried at least once.
+
+    Each interval is `growth` times as long as the one before.
 
     Raises NotInTime from the last error when the deadline has passed.
     """
@@ -28,3 +35,4 @@ def until(
             if time.monotonic() >= deadline:
                 raise NotInTime from error
         time.sleep(interval_s)
+        interval_s *= growth

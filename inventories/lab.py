@@ -10,7 +10,6 @@ _shared = {
     "ssh_key": str(_lab / "id_ed25519"),
     "ssh_known_hosts_file": str(_lab / "known_hosts"),
     "ssh_strict_host_key_checking": "yes",
-    "ssh_connect_retries": 2,
 }
 
 mainpc = [

@@ -13,9 +13,8 @@ from pyinfra.api.host import Host
 
 from cascade.planning.audit import DONE, FAILED, Deed, Entry, deeds_of, line_of, reason_of
 from operations.failed import WorkFailed
-from operations.ssh import transport_of
+from operations.ssh import PATIENCE_S, transport_of
 
-TIMEOUT_S = 20.0
 # Says that it is there before it listens: a change that nobody could write down is not made.
 _LOGGER = "command -v logger && exec logger --tag cascade"
 INTERRUPTED = "interrupted"
@@ -36,7 +35,7 @@ class HostJournal:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._channel = transport_of(host).open_session()
-        self._channel.settimeout(TIMEOUT_S)
+        self._channel.settimeout(PATIENCE_S)
         self._channel.exec_command(shlex.join(("sudo", "-n", "sh", "-c", _LOGGER)))
         if not self._channel.makefile("r").readline():
             said = self._channel.makefile_stderr("rb").read().decode(errors="replace").strip()

@@ -7,7 +7,6 @@ from typing import Any
 
 import docker.errors
 import requests
-from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
 from pyinfra.api.host import Host
@@ -26,6 +25,7 @@ from operations.host.system import install, set_sysctl, write_file
 from operations.releases import record
 from operations.run import Run, WorkFailed
 from operations.signals import SIGNALS, Interrupted
+from operations.ssh import CONNECTION_LOST
 from operations.swarm.cluster import join, settle
 from operations.swarm.images import deliver_image
 from operations.swarm.objects import create_config, create_network, create_volume
@@ -122,14 +122,21 @@ def _call(function: Callable[[Run, Host, Any], None], subject: Any) -> FunctionC
             run.code = ERROR
             host.log_styled(str(interrupted), log_func=logger.error, fg="red")
             return False
-        except (WorkFailed, docker.errors.DockerException, requests.RequestException) as failure:
-            run.code = getattr(failure, "code", ERROR)
-            host.log_styled(printable_lines(str(failure)), log_func=logger.error, fg="red")
-            return False
-        except (SSHException, EOFError, OSError) as failure:
-            run.code = UNREACHABLE
-            host.log_styled(f"the connection was lost: {failure}", log_func=logger.error, fg="red")
+        except (WorkFailed, docker.errors.DockerException, *CONNECTION_LOST) as failure:
+            run.code, said = _told(run, failure)
+            host.log_styled(printable_lines(said), log_func=logger.error, fg="red")
             return False
         return True
 
     return FunctionCommand(call, (), {})
+
+
+def _told(run: Run, failure: Exception) -> tuple[int, str]:
+    """The exit code of a failure and what to say of it; the engine's calls end with a connection too."""
+    if isinstance(failure, WorkFailed):
+        return failure.code, str(failure)
+    if lost := run.cut_off:
+        return UNREACHABLE, f"the connection to {', '.join(lost)} was lost"
+    if isinstance(failure, (docker.errors.DockerException, requests.RequestException)):
+        return ERROR, str(failure)
+    return UNREACHABLE, f"the connection was lost: {failure or type(failure).__name__}"

@@ -12,7 +12,6 @@ from threading import RLock
 from typing import Any
 
 import gevent
-from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
@@ -22,14 +21,14 @@ from cascade.model.strict import one_line
 from cascade.polling import NotInTime, until
 from operations.failed import WorkFailed
 from operations.process import identity, is_gone
+from operations.ssh import CONNECTION_LOST as CONNECTION_LOST
+from operations.ssh import PATIENCE_S
 
 EXPIRES_S = 90.0
 BEAT_S = 20.0
 # Later than this nobody can say without asking whether the lock is still held: a laptop may have slept.
 STALE_S = 45.0
-TIMEOUT_S = 20
 RETRY_S = 1.0
-CONNECTION_LOST = (SSHException, EOFError, OSError)
 
 _SCRIPT = Path(__file__).with_name("remote_lock.py")
 
@@ -133,7 +132,7 @@ def ask(host: Host, task: Answer) -> Answer:
     """
     text = f"import json\nTASK = json.loads({json.dumps(task)!r})\n{_SCRIPT.read_text()}"
     done, output = host.run_shell_command(
-        StringCommand("python3 -IS -"), _sudo=True, _stdin=text, _timeout=TIMEOUT_S
+        StringCommand("python3 -IS -"), _sudo=True, _stdin=text, _timeout=PATIENCE_S
     )
     answer = _understood(output.stdout) if done else None
     if answer is None:

@@ -6,7 +6,6 @@ import atexit
 import logging
 import os
 import secrets
-import socket
 import sys
 import time
 from collections import Counter, defaultdict
@@ -51,6 +50,7 @@ from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight
 from operations.python_files import PythonFiles
 from operations.signals import SIGNALS, Interrupted
 from operations.snapshot import query_for, take_snapshot
+from operations.ssh import connect_patiently, is_cut, look_after
 from operations.ssh import transport_of as transport_of
 from operations.terminal import stay_alive_while_asking
 from operations.trust import why_not
@@ -377,6 +377,11 @@ class Run:
         with self.timed("facts"):
             return at_once(hosts, read)
 
+    @property
+    def cut_off(self) -> list[str]:
+        """The hosts whose connection was lost."""
+        return [host.name for host in self.state.inventory if is_cut(host)]
+
     def client(self, name: str) -> EngineClient:
         """The host's Docker Engine, over its SSH connection; one client per host."""
         if name not in self._clients:
@@ -393,10 +398,9 @@ class Run:
         self.writes += 1
 
     def connected(self, host: Host) -> None:
-        """Makes a new connection quick, and counts what is opened in it."""
+        """Looks after a new connection, and counts what is opened in it."""
+        look_after(host)
         transport = transport_of(host)
-        if isinstance(transport.sock, socket.socket):
-            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         open_session = transport.open_session
 
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -504,6 +508,7 @@ class _Listener(BaseStateCallback):
     def host_before_connect(state: State, host: Host) -> None:
         """pyinfra would take an unknown key silently, unless an inventory says otherwise."""
         host.connector.data["ssh_strict_host_key_checking"] = "yes"
+        connect_patiently(host)
         run = Run.of(state)
         run.connecting_since = run.connecting_since or time.monotonic()
 
@@ -538,7 +543,7 @@ class _Listener(BaseStateCallback):
     @staticmethod
     def operation_host_error(state: State, host: Host, _op: str, *_: Any) -> None:
         run = Run.of(state)
-        run.code = run.code or ERROR
+        run.code = run.code or (UNREACHABLE if is_cut(host) else ERROR)
         try:
             run.trail.end(host, COMMAND_FAILED)
         except (WorkFailed, *CONNECTION_LOST) as failure:

@@ -18,9 +18,9 @@ from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP,
 from cascade.planning.observed import Snapshot as Reading
 from cascade.planning.resource import Kind
 from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
+from operations.ssh import PATIENCE_S
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
-TIMEOUT_S = 30
 READ_BY_NAME: tuple[Kind, ...] = ("package", "sysctl", "file", "unit", "container", "config")
 _READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE)
 
@@ -44,7 +44,7 @@ def take_snapshot(host: Host, query: dict[str, Any], script: Path = _SCRIPT) -> 
     text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{script.read_text()}"
     try:
         reading: Reading | None = host.get_fact(
-            Snapshot, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=TIMEOUT_S
+            Snapshot, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=PATIENCE_S
         )
     except (SSHException, EOFError, OSError):
         return None

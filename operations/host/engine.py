@@ -15,6 +15,7 @@ from pyinfra.api.host import Host
 from cascade.planning.desired import SETTINGS_STAMP, stamp
 from cascade.planning.diff import Change
 from cascade.planning.steps import Recheck
+from operations.host.files import FRESH, How, written
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 
@@ -46,17 +47,18 @@ def succeeds(host: Host, command: str) -> bool:
 def apply_settings(run: Run, host: Host, change: Change) -> None:
     """Merges our keys into the owner's file; a running engine is restarted, and put back if it fails."""
     path = change.key.name
-    new, old = f"{path}.cascade-new", f"{path}.cascade-old"
+    new, old = f"{path}{FRESH}", f"{path}.cascade-old"
     settings = _owners_settings(host, path) | dict(change.desired)
-    _write(host, path, new, json.dumps(settings, indent=2, sort_keys=True))
+    # As closed to others as the old one is.
+    _write(host, path, f"{json.dumps(settings, indent=2, sort_keys=True)}\n", "beside")
     if succeeds(host, "command -v dockerd"):
         shell(host, f"dockerd --validate --config-file={new}")
     running = succeeds(host, f"systemctl is-active --quiet {DOCKER_UNIT}")
     shell(host, f"rm -f {old} && if test -e {path}; then cp -p {path} {old}; fi && mv -T {new} {path}")
     if running:
         _restart(run, host, path, old)
-    shell(host, f"rm -f {old} && install -d -m 755 {SETTINGS_STAMP.rpartition('/')[0]}")
-    shell(host, f"printf %s {stamp(settings)} > {SETTINGS_STAMP}")
+    shell(host, f"rm -f {old}")
+    _write(host, SETTINGS_STAMP, stamp(settings), "moved")
 
 
 def _owners_settings(host: Host, path: str) -> dict[str, Any]:
@@ -65,15 +67,11 @@ def _owners_settings(host: Host, path: str) -> dict[str, Any]:
     return settings
 
 
-def _write(host: Host, path: str, new: str, content: str) -> None:
-    """The new file beside the old one, as closed to others as the old one is."""
-    shell(host, f"install -d -m 755 {path.rpartition('/')[0]}")
-    shell(host, f"umask 077 && cat > {new}", stdin=content)
-    shell(
-        host,
-        f"if test -e {path}; then chmod --reference={path} {new} && chown --reference={path} {new};"
-        f" else chmod 644 {new}; fi",
-    )
+def _write(host: Host, path: str, content: str, how: How) -> None:
+    command = written(path, content.encode(), how=how)
+    done, output = host.run_shell_command(command, _sudo=True, **command.connector_arguments)
+    if not done:
+        raise WorkFailed(output.output or f"{path}: no output")
 
 
 def _restart(run: Run, host: Host, path: str, old: str) -> None:

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from io import BytesIO, StringIO
 
 from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
 from pyinfra.context import ctx_state
-from pyinfra.operations import apt, files, server
+from pyinfra.operations import server
 
 from cascade.planning.diff import Change
 from cascade.planning.resource import Fields
+from operations.host.files import written
 from operations.run import Run
 
 Commands = Iterator[PyinfraCommand]
-_FRESH = ".cascade-new"
+INSTALLING_S = 1800
+# What an installation says is kept until its end: one whose connection is cut goes on, and the next one waits
+# for it. What a switched off machine left half configured comes first.
+_INSTALL = """set -u
+exec 9>/run/lock/cascade-packages && flock 9
+apt() {
+    apt-get -y -o DPkg::Lock::Timeout=600 \\
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+install() {
+    dpkg --configure -a && apt update &&
+        apt install --no-install-recommends --no-remove --no-upgrade -- "$@"
+}
+export DEBIAN_FRONTEND=noninteractive
+said=$(install "$@" 2>&1 9>&-) || { printf '%s\\n' "$said"; exit 1; }
+"""
 
 
 def install(changes: tuple[Change, ...]) -> Commands:
     """All missing packages at once, from fresh package lists; never in place of the owner's."""
-    yield from apt.update._inner()
-    yield from apt.packages._inner(
-        packages=[change.key.name for change in changes],
-        no_recommends=True,
-        extra_install_args="--no-remove",
-    )
+    names = (QuoteString(change.key.name) for change in changes)
+    yield StringCommand("sh", "-c", QuoteString(_INSTALL), "install", *names, _timeout=INSTALLING_S)
 
 
 def write_file(changes: tuple[Change, ...]) -> Commands:
@@ -34,37 +45,21 @@ def write_file(changes: tuple[Change, ...]) -> Commands:
         path, wanted = change.key.name, change.desired
         if change.action == "remove":
             yield StringCommand("rm", "-f", "--", QuoteString(path))
-        elif "config" in wanted:
-            yield from _write_config(path, wanted)
+            continue
+        owner = f"{wanted['owner']}:{wanted['group']}"
+        if "config" in wanted:
+            # A container goes on reading the file that it began with, whatever comes to its name.
+            yield written(path, _content_of(wanted), mode=wanted["mode"], owner=owner, how="open")
         else:
-            yield from _replace(path, wanted)
+            yield written(path, wanted["content"].encode(), mode=wanted["mode"], owner=owner)
 
 
-def _replace(path: str, wanted: Fields) -> Commands:
-    """Beside its place first, then moved there: nobody ever sees half of it."""
-    beside = f"{path}{_FRESH}"
-    yield from files.put._inner(
-        src=StringIO(wanted["content"]),
-        dest=beside,
-        user=wanted["owner"],
-        group=wanted["group"],
-        mode=wanted["mode"],
-    )
-    yield StringCommand("mv", "-T", QuoteString(beside), QuoteString(path))
-
-
-def _write_config(path: str, wanted: Fields) -> Commands:
-    """In its place: a container goes on reading the file that it began with, whatever comes to its name."""
+def _content_of(wanted: Fields) -> bytes:
+    """Of a config, from a file here or from the Swarm."""
     run = Run.of(ctx_state.get())
     manager = run.fleet.manager.name
     data = wanted.get("data") or run.client(manager).inspect_config(wanted["config"])["Spec"]["Data"]
-    beside = f"{path}{_FRESH}"
-    yield from files.put._inner(src=BytesIO(base64.b64decode(data)), dest=beside, mode="600")
-    yield StringCommand("cp", "-T", QuoteString(beside), QuoteString(path))
-    owner = f"{wanted['owner']}:{wanted['group']}"
-    yield StringCommand("chown", QuoteString(owner), QuoteString(path))
-    yield StringCommand("chmod", QuoteString(wanted["mode"]), QuoteString(path))
-    yield StringCommand("rm", QuoteString(beside))
+    return base64.b64decode(data)
 
 
 def set_sysctl(changes: tuple[Change, ...]) -> Commands:

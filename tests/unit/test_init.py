@@ -54,7 +54,6 @@ def test_flags_alone_make_both_files_with_nothing_left_to_fill_in(folder: Path) 
         "ssh_key": "~/.ssh/id_ed25519",
         "ssh_known_hosts_file": str(folder.resolve() / "inventories" / "known_hosts"),
         "ssh_strict_host_key_checking": "yes",
-        "ssh_connect_retries": 2,
         "ssh_hostname": "192.168.1.12",
         "ssh_port": 2222,
         "ssh_user": "deploy",
