@@ -18,6 +18,7 @@ from cascade.model.strict import Strict
 from cascade.planning.diff import Action
 from cascade.planning.drift import Repair
 from cascade.planning.resource import Kind
+from cascade.planning.verdict import Cause
 
 ExitCode = Literal[0, 1, 2, 6]
 Level = Literal["error", "warning", "unchecked", "note", "ok"]
@@ -412,6 +413,72 @@ class LockReleaseDocument(Part):
     holder: LockHolder | None
 
 
+class Waiting(Part):
+    """Who waits for an agent: those that depend on it, later agents of its group, later groups."""
+
+    dependents: tuple[str, ...]
+    agents: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+class Diagnosis(Part):
+    """Why an agent did not become healthy, and what was done about it.
+
+    `hosts` are those that ran it, or may. `exit_code` and `oom`, whether it ran out of memory, are null where
+    nothing ended or nobody could be asked. `health` has the last outputs of its health check, `log` its last
+    lines. `removed` are the agents that went again with a group that went back.
+    """
+
+    wave: str
+    group: str
+    agent: str
+    name: str
+    workload: Literal["service", "container"]
+    hosts: tuple[str, ...]
+    healthy: int
+    desired: int
+    cause: Cause
+    reason: str
+    state: str
+    error: str
+    exit_code: int | None
+    oom: bool | None
+    health: tuple[str, ...]
+    log: tuple[str, ...]
+    waiting: Waiting
+    outcome: Literal["left", "went_back", "going_back_failed", "warned"]
+    removed: tuple[str, ...]
+    next_commands: tuple[str, ...]
+
+
+class ReportedChange(Part):
+    """A change that a run made, or began: `result` is `done` or `failed`, then with a `reason`."""
+
+    time: str
+    host: str
+    action: str
+    kind: str
+    name: str
+    result: str
+    reason: str
+
+
+class ReportDocument(Part):
+    """`cascade apply --report FILE`: what a deployment did, and what did not become healthy.
+
+    `release` is the one that the hosts are at, null before the first one and where that was not read.
+    """
+
+    inventory: str
+    run: str
+    operator: str
+    purpose: str
+    exit_code: int
+    release: int | None
+    changes: tuple[ReportedChange, ...]
+    diagnoses: tuple[Diagnosis, ...]
+
+
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "plan": PlanDocument,
     "drift": DriftDocument,
@@ -428,6 +495,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "lock-status": LockStatusDocument,
     "lock-acquire": LockAcquireDocument,
     "lock-release": LockReleaseDocument,
+    "report": ReportDocument,
 }
 
 

@@ -24,6 +24,7 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 
 from cascade.closing import again, closing_lines
+from cascade.documents import Diagnosis
 from cascade.exit_codes import ATTENTION, ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles, printable, printable_lines
@@ -48,6 +49,7 @@ from operations.look import Look, look
 from operations.operator import operator
 from operations.preflight import Ask, ask_on_terminal, at_once, never, preflight, why_unread
 from operations.python_files import PythonFiles
+from operations.report import write_report
 from operations.signals import SIGNALS, Interrupted
 from operations.snapshot import query_for, take_snapshot
 from operations.ssh import connect_patiently, is_cut, look_after
@@ -84,6 +86,7 @@ class Run:
         self.began = time.monotonic()
         self.saved: PlanFile | None = None
         self.rolled_out: list[Change] = []
+        self.diagnoses: list[Diagnosis] = []
         self.steps_ended: set[str] = set()
         self.holding = False
         self.purpose = "deploy"
@@ -434,10 +437,16 @@ class Run:
                 logger.info(line)
         if self.code or "_plan" in self.__dict__:
             logger.info(self.summary())
+        self._report()
         sys.stdout.flush()
         sys.stderr.flush()
         if self.code is not None:
             os._exit(self.code)
+
+    def _report(self) -> None:
+        path = self.fleet.options.report if "fleet" in self.__dict__ else None
+        if path and not write_report(self, path, self.__dict__.get("_plan"), self._deployed):
+            self.code = self.code or ERROR
 
     def _where_it_stands(self) -> Iterator[str]:
         """Where a run ended that neither came to its end nor failed at a gate, which says it by itself."""

@@ -11,6 +11,7 @@ from cascade.commands.arguments import (
     lock_wait_option,
     part_options,
     prune_option,
+    report_option,
     restart_option,
     stand_ins_option,
 )
@@ -32,6 +33,7 @@ from cascade.planning.plan_file import NoPlan, PlanFile, read
 @stand_ins_option
 @restart_option
 @lock_wait_option
+@report_option
 @click.pass_context
 def command(
     context: click.Context, /, subject: Path, yes: bool, limit: tuple[str, ...], **options: object
@@ -47,7 +49,7 @@ def command(
     saved = _plan_in(subject)
     _refuse_other_choices(context)
     run_options = saved.options.model_dump(exclude={"limit"}) | {
-        name: options[name] for name in ("allow_docker_restart", "lock_wait")
+        name: options[name] for name in ("allow_docker_restart", "lock_wait", "report")
     }
     deploy(Path(saved.inventory), saved.options.limit, {**run_options, "plan_file": subject.absolute()})
 

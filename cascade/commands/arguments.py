@@ -70,6 +70,15 @@ lock_wait_option = click.option(
 )
 
 
+report_option = click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=lambda _ctx, _option, path: str(path.absolute()) if path else None,
+    help="Write down at the end, as JSON, what was done and what did not become healthy.",
+)
+
+
 def part_options(command: Decorated) -> Decorated:
     """The options that choose among the groups; they are fields of `Options`."""
     group = click.option("--group", multiple=True, metavar="GROUP", help="Only this group; may be repeated.")

@@ -15,6 +15,7 @@ from cascade.commands.plan import Planned, is_stopped, make, saved_options, show
 from cascade.exit_codes import ATTENTION
 from cascade.plan_report import plan_lines
 from cascade.planning.plan_file import saved, written
+from operations.report import reported
 
 
 def pyinfra_argv(inventory: Path, limit: Iterable[str], options: Mapping[str, object]) -> list[str]:
@@ -48,13 +49,14 @@ def deploy_as_shown(
     inventory: Path, limit: tuple[str, ...], options: Mapping[str, object], question: str, yes: bool
 ) -> NoReturn:
     """Shows the plan and carries out exactly that; nothing where it is refused, or where a person says no."""
-    planned = make(inventory, limit, options)
-    document = planned.document
-    show(plan_lines(document))
-    if is_stopped(document) or not any(planned.plan.steps.values()):
-        raise SystemExit(document.exit_code)
-    if not (yes or _agreed(question)):
-        raise SystemExit(ATTENTION)
+    with reported(options.get("report"), inventory, "rollback" if options.get("rollback") else "deploy"):
+        planned = make(inventory, limit, options)
+        document = planned.document
+        show(plan_lines(document))
+        if is_stopped(document) or not any(planned.plan.steps.values()):
+            raise SystemExit(document.exit_code)
+        if not (yes or _agreed(question)):
+            raise SystemExit(ATTENTION)
     plan_file = _handed_over(planned, limit, options)
     deploy(inventory, limit, {**options, "plan_file": plan_file})
 

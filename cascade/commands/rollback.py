@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cascade.commands.arguments import inventory_argument, lock_wait_option, restart_option
+from cascade.commands.arguments import inventory_argument, lock_wait_option, report_option, restart_option
 from cascade.commands.deployment import deploy_as_shown, refuse_without_terminal
 
 
@@ -16,6 +16,7 @@ from cascade.commands.deployment import deploy_as_shown, refuse_without_terminal
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @restart_option
 @lock_wait_option
+@report_option
 def command(inventory: Path, release: str, yes: bool, **options: object) -> None:
     """Go back to RELEASE, a number of `cascade history`, or to the one before the last.
 

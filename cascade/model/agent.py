@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from cascade.model.compose import Attachments, Environment, HealthCheck, Mount, untemplated
 from cascade.model.names import fits
-from cascade.model.quantities import Cpus, MemoryBytes, Whole
+from cascade.model.quantities import Cpus, MemoryBytes, SomeSeconds, Whole
 from cascade.model.strict import Strict, path_of
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
@@ -40,6 +40,7 @@ class Agent(Strict):
     networks: Attachments = {}
     memory_limit: MemoryBytes | None = None
     cpus: Cpus | None = None
+    deadline: SomeSeconds | None = None
     optional: bool = False
     gpu_access: Literal["required", "optional"] | None = None
     realtime_priority: bool = False

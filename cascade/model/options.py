@@ -43,6 +43,7 @@ class Options(Strict):
     plan to carry out. Each of these three is a target in place of the files.
     `allow_docker_restart` lets a restart of the engine stop containers that are not Cascade's.
     `lock_wait` is how long to wait for somebody else who holds the lock.
+    `report` is the file to write at the end: what was done, and what did not become healthy.
     """
 
     group: Names = ()
@@ -54,3 +55,4 @@ class Options(Strict):
     plan_file: str | None = None
     allow_docker_restart: bool = False
     lock_wait: Seconds = 0.0
+    report: str | None = None

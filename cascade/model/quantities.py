@@ -64,6 +64,7 @@ MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=_LARGE
 Seconds = Annotated[
     float, BeforeValidator(parse_seconds), Field(ge=0, le=_LARGEST // _NANO, allow_inf_nan=False)
 ]
+SomeSeconds = Annotated[Seconds, Field(gt=0)]
 Cpus = Annotated[Decimal, BeforeValidator(parse_cpus), Field(le=_LARGEST // _NANO)]
 
 

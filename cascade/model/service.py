@@ -40,7 +40,7 @@ from cascade.model.names import fits
 from cascade.model.networks import NetworkName, check_network
 from cascade.model.order import agent_order, waves
 from cascade.model.process import HostName, ImageName, StopSignal, UlimitName, User, WorkingDir
-from cascade.model.quantities import MemoryBytes, Seconds, Whole
+from cascade.model.quantities import MemoryBytes, Seconds, SomeSeconds, Whole
 from cascade.model.security import SecurityOptions
 from cascade.model.strict import Problem, Strict, path_of, twice
 from cascade.model.wording import shown
@@ -124,6 +124,7 @@ class Service(Strict):
     runtime: Literal["nvidia"] | None = None
     agents: tuple[Agent, ...] = Field((), alias="x-agents")
     scale: Scale | None = Field(None, alias="x-scale")
+    deadline: SomeSeconds | None = Field(None, alias="x-deadline")
 
     @model_validator(mode="after")
     def _scale_fits(self) -> Service:
@@ -208,6 +209,12 @@ class GroupFile(Strict):
         return {
             name: service.depends_on.keys() & self.services.keys() for name, service in self.services.items()
         }
+
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """Those that say that they depend on an agent, or on a plain service."""
+        agents = [agent for service in self.services.values() for agent in service.agents]
+        said = {agent.name: {*agent.depends_on} for agent in agents} or self._dependencies()
+        return tuple(other for other, needed in said.items() if name in needed)
 
     def network_names(self) -> dict[str, str]:
         """What group_data calls the networks that the file names."""

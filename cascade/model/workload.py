@@ -99,6 +99,12 @@ class Workload:
         return self.declared is not None and self.declared.optional
 
     @property
+    def deadline(self) -> float | None:
+        """How long its gate waits for it in seconds; None for as long as an update of it may take."""
+        own = self.declared.deadline if self.declared else None
+        return self.service.deadline if own is None else own
+
+    @property
     def keeps_data(self) -> bool:
         return self.declared is not None and self.declared.persistent
 

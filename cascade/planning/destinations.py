@@ -17,6 +17,7 @@ _RESERVATIONS = "TaskTemplate.Resources.Reservations"
 _NEVER_UPDATED = f"{NO_EFFECT}: a host container is replaced, never updated"
 _DOCKER_DECIDES = f"{NO_EFFECT}: Docker itself decides when a host container restarts"
 _ONE_HOST = f"{NO_EFFECT}: a host container has one host and one replica"
+_DEADLINE = "how long its gate waits"
 _FOR_READERS = f"{NO_EFFECT}: for those who read the file"
 
 
@@ -151,6 +152,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.working_dir": Destination(f"{_CONTAINER}.Dir", "WorkingDir"),
     "services.*.x-agents.config": Destination(f"{_CONTAINER}.Env", "Env"),
     "services.*.x-agents.cpus": Destination(f"{_LIMITS}.NanoCPUs", "HostConfig.NanoCpus"),
+    "services.*.x-agents.deadline": Destination(_DEADLINE),
     "services.*.x-agents.depends_on": Destination("the order of the start, in waves"),
     "services.*.x-agents.environment": Destination(f"{_CONTAINER}.Env", "Env"),
     "services.*.x-agents.gpu_access": Destination(_FOR_READERS),
@@ -167,6 +169,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.x-agents.startup_order": Destination("the order of the start, in waves"),
     "services.*.x-agents.state_sync": Destination(f"{_CONTAINER}.Env", "Env"),
     **_mounts("services.*.x-agents.volumes"),
+    "services.*.x-deadline": Destination(_DEADLINE),
     "services.*.x-scale": Destination("a range inside which a replica count is no drift", _ONE_HOST),
 }
 

@@ -16,17 +16,24 @@ from cascade.planning.waves import Member, Wave
 
 GATE_NAME = ": gate"
 SETTLE_S = 5.0
-SCHEDULING_S = 60.0
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The rollout goes on when every member of the wave is healthy at its spec, and stays so."""
+    """The rollout goes on when every member of the wave is healthy at its spec, and stays so.
+
+    `later` are the waves of the same rollout that wait for it.
+    """
 
     wave: Wave
     replicas: Mapping[str, int]
     hold_s: float
-    deadline_s: float
+    later: tuple[Wave, ...] = ()
+
+    @property
+    def deadline_s(self) -> float:
+        """When the last of its members must be healthy."""
+        return max(member.deadline_s for member in self.wave.members)
 
 
 @dataclass(frozen=True)
@@ -164,20 +171,24 @@ def _rollout(
     first of those waits a while: just after a restart the manager still reports what ran before it.
     """
     settled = False
-    for wave in target.waves:
-        found = [changes[member.key] for member in wave.members if member.key in changes]
-        for change in found:
+    shaken = {wave for wave in target.waves for member in wave.members if disturbed & {*member.hosts}}
+    waves = [
+        wave
+        for wave in target.waves
+        if wave in shaken
+        or any(member.key in changes or not agents[member.name].up for member in wave.members)
+    ]
+    for place, wave in enumerate(waves, 1):
+        for change in (changes[member.key] for member in wave.members if member.key in changes):
             yield Step(f"{wave}: {change}", {change.key.host: (change,)})
-        shaken = any(not disturbed.isdisjoint(member.hosts) for member in wave.members)
-        if found or shaken or not all(agents[member.name].up for member in wave.members):
-            gate = Gate(
-                wave,
-                replicas={member.name: agents[member.name].desired for member in wave.members},
-                hold_s=_hold_s(wave, shaken and not settled),
-                deadline_s=max(member.update_s for member in wave.members) + SCHEDULING_S,
-            )
-            settled = settled or shaken
-            yield Step(f"{wave}{GATE_NAME}", {target.manager: gate})
+        gate = Gate(
+            wave,
+            replicas={member.name: agents[member.name].desired for member in wave.members},
+            hold_s=_hold_s(wave, wave in shaken and not settled),
+            later=tuple(waves[place:]),
+        )
+        settled = settled or wave in shaken
+        yield Step(f"{wave}{GATE_NAME}", {target.manager: gate})
 
 
 def _hold_s(wave: Wave, shaken: bool) -> float:

@@ -74,7 +74,7 @@ _SIGNS: tuple[tuple[Cause, float, re.Pattern[str]], ...] = (
     ),
     ("not_executable", _STAYS_S, re.compile('exec: "')),
 )
-_ENDED = ("failed", "rejected", "complete")
+ENDED = ("failed", "rejected", "complete")
 # How far a successor must have come to show that what ended the one before it is gone.
 _REFUTED_BY = {"rejected": ("starting", "running"), "failed": ("starting", "running")}
 _UNPLACED = "no suitable node"
@@ -155,7 +155,7 @@ def _of_slot(tasks: list[Task], known: Collection[str], cluster: Cluster | None)
     newest = tasks[-1]
     if newest["Status"]["State"] == newest["DesiredState"] == "running":
         return None
-    ended = [task for task in tasks if task["Status"]["State"] in _ENDED and task["ID"] not in known]
+    ended = [task for task in tasks if task["Status"]["State"] in ENDED and task["ID"] not in known]
     return (
         _repeated(ended)
         or _standing(ended, newest)

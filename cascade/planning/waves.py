@@ -10,6 +10,8 @@ from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
 from cascade.planning.resource import Key
 
+SCHEDULING_S = 60.0
+
 
 @dataclass(frozen=True)
 class Member:
@@ -17,7 +19,8 @@ class Member:
 
     `key` says where it lives: a service with the manager, a host container on its host; `hosts` are those
     that may run it. `scale` is the range inside which a count is not drift. `update_s` is the longest that
-    an update of all replicas may take. `precious` says why a restart needs a person's consent.
+    an update of all replicas may take, or what a given deadline leaves of it. `precious` says why a restart
+    needs a person's consent.
     """
 
     key: Key
@@ -34,6 +37,11 @@ class Member:
     @property
     def name(self) -> str:
         return self.key.name
+
+    @property
+    def deadline_s(self) -> float:
+        """How long its gate waits for it."""
+        return self.update_s + SCHEDULING_S
 
     @property
     def kind(self) -> str:
@@ -88,7 +96,9 @@ def member_of(fleet: Fleet, workload: Workload) -> Member:
 
 
 def _update_s(workload: Workload) -> float:
-    """The longest that an update of all replicas may take, round by round."""
+    """The longest that an update of all replicas may take, round by round, if there is no other deadline."""
+    if workload.deadline is not None:
+        return workload.deadline - SCHEDULING_S
     check, update = workload.health, workload.service.deploy.update_config
     asks = check if check and check.asks else None
     becoming_healthy = asks.start_period + asks.retries * (asks.interval + asks.timeout) if asks else 0.0

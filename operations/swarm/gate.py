@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from shutil import get_terminal_size
 
 import click
@@ -15,16 +14,19 @@ import requests
 from pyinfra import logger
 from pyinfra.api.host import Host
 
-from cascade.exit_codes import GATE_FAILED
-from cascade.planning.steps import SETTLE_S, Gate
+from cascade.diagnosis_report import diagnosis_lines
+from cascade.documents import Diagnosis
+from cascade.model.strict import printable_lines
+from cascade.planning.placement import Cluster
+from cascade.planning.steps import Gate
+from cascade.planning.verdict import Cause, Reason, Task
 from cascade.planning.waves import Member
-from operations.run import Run, WorkFailed
+from operations.run import Run
 from operations.signals import SIGNALS
-from operations.swarm.logs import last_words
-from operations.swarm.standing import Standing, look
+from operations.swarm.diagnosis import NotHealthy, diagnose
+from operations.swarm.standing import Standing, cluster_for, look, reason_of
 
 MANY = 3
-FAILURES_ARE_CERTAIN = 3
 INTERVAL_S = 0.15
 CLEAR_LINE = "\r\033[K"
 
@@ -38,9 +40,9 @@ class _Watch:
     gate: Gate
     began: float = field(default_factory=time.monotonic)
     well_since: float | None = None
-    failures_before: dict[str, frozenset[tuple[int, str]]] = field(default_factory=dict)
-    failures_seen: dict[str, set[tuple[int, str]]] = field(default_factory=lambda: defaultdict(set))
-    hopeless_since: dict[str, float] = field(default_factory=dict)
+    before: dict[str, Standing] = field(default_factory=dict)
+    ended: dict[str, dict[str, Task]] = field(default_factory=dict)
+    told_since: dict[str, tuple[Cause, float]] = field(default_factory=dict)
     abandoned: set[str] = field(default_factory=set)
     up: set[str] = field(default_factory=set)
 
@@ -50,8 +52,9 @@ class _Watch:
 
 
 def hold(run: Run, host: Host, gate: Gate) -> None:
-    """Waits for the wave; raises WorkFailed when it cannot succeed, or not in time."""
-    watch = _Watch(run, host, gate)
+    """Waits for the wave; raises NotHealthy when it cannot succeed, or not in time."""
+    warned = {diagnosis.name for diagnosis in run.diagnoses if diagnosis.outcome == "warned"}
+    watch = _Watch(run, host, gate, abandoned=warned & {member.name for member in gate.wave.members})
     try:
         while not _passed(watch):
             SIGNALS.pause_point()
@@ -64,7 +67,6 @@ def hold(run: Run, host: Host, gate: Gate) -> None:
 
 
 def _passed(watch: _Watch) -> bool:
-    members = {member.name: member for member in watch.gate.wave.members}
     standings = _standings(watch)
     if standings is None:
         return False
@@ -74,8 +76,7 @@ def _passed(watch: _Watch) -> bool:
         if standing.healthy < watch.gate.replicas[name] and name not in watch.abandoned
     }
     _tell(watch, pending)
-    for name in (name for name in pending if _lost(watch, name, pending[name])):
-        _lose(watch, members[name], pending)
+    _lose(watch, pending)
     watch.well_since = None if pending else watch.well_since or time.monotonic()
     return watch.well_since is not None and time.monotonic() - watch.well_since >= watch.gate.hold_s
 
@@ -93,47 +94,70 @@ def _standings(watch: _Watch) -> dict[str, Standing] | None:
         return None
 
 
-def _lost(watch: _Watch, name: str, standing: Standing) -> bool:
-    """Too late, or certain: a replica failed again and again since the gate stands, or for good reason."""
-    before = watch.failures_before.setdefault(name, standing.failures)
-    watch.failures_seen[name] |= standing.failures - before
-    per_slot = Counter(slot for slot, _ in watch.failures_seen[name])
-    if watch.seconds > watch.gate.deadline_s or max(per_slot.values(), default=0) >= FAILURES_ARE_CERTAIN:
-        return True
-    if not standing.hopeless:
-        watch.hopeless_since.pop(name, None)
-        return False
-    since = watch.hopeless_since.setdefault(name, time.monotonic())
-    return time.monotonic() - since >= SETTLE_S
-
-
-def _lose(watch: _Watch, member: Member, pending: Mapping[str, Standing]) -> None:
-    standing = pending[member.name]
-    if not member.optional:
-        raise WorkFailed(_diagnosis(watch.run, member, standing, watch.gate), GATE_FAILED)
-    watch.abandoned.add(member.name)
-    watch.run.warned = True
+def _lose(watch: _Watch, pending: Mapping[str, Standing]) -> None:
+    """Ends the wait for those who will not come up: optional ones alone, any other with the whole wave."""
+    cluster = cluster_for(watch.run, pending.values())
+    lost = {
+        member: reason
+        for member in watch.gate.wave.members
+        if member.name in pending and (reason := _lost(watch, member, pending[member.name], cluster))
+    }
+    found = [
+        diagnose(watch.run, watch.gate, member, pending[member.name], reason)
+        for member, reason in lost.items()
+    ]
+    if not all(member.optional for member in lost):
+        raise NotHealthy(found)
+    watch.abandoned |= {diagnosis.name for diagnosis in found}
     _clear_live_line()
-    watch.host.log(f"{member.name} is optional and not healthy: {standing.state}", logger.warning)
+    warn(watch.run, watch.host, found)
 
 
-def _diagnosis(run: Run, member: Member, standing: Standing, gate: Gate) -> str:
-    try:
-        lines = last_words(run, member.key)
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        lines = [f"could not be read: {error}"]
-    healthy = f"{standing.healthy} of {gate.replicas[member.name]} replicas healthy"
-    more = "service ps --no-trunc" if member.kind == "service" else "container inspect"
-    return "\n".join(
-        (
-            f"{gate.wave}: {member.name}: {healthy}",
-            f"  state: {standing.state}",
-            "  last log lines:",
-            *(f"    {line}" for line in lines or ["none"]),
-            f"  groups after {member.group} were not touched",
-            f"  more on {member.key.host}: docker {more} {member.name}",
-        )
+def warn(run: Run, host: Host, diagnoses: Iterable[Diagnosis]) -> None:
+    """Says of optional agents that they are not healthy; nobody waits for them any more."""
+    for diagnosis in diagnoses:
+        run.warned = True
+        run.diagnoses.append(diagnosis)
+        said = "\n".join((f"{diagnosis.name} is optional and not healthy", *diagnosis_lines(diagnosis)))
+        host.log(printable_lines(said), logger.warning)
+
+
+def _lost(watch: _Watch, member: Member, standing: Standing, cluster: Cluster | None) -> Reason | None:
+    """Why an agent is not waited for any more: for a reason that has held long enough, or it is too late."""
+    reason = reason_of(
+        member, _remembered(watch, member, standing), _before(watch, member, standing), cluster
     )
+    if reason is None:
+        watch.told_since.pop(member.name, None)
+    elif _has_held(watch, member, reason):
+        return reason
+    if watch.seconds <= member.deadline_s:
+        return None
+    return Reason("not_in_time", f"{standing.state} after {member.deadline_s:g} s")
+
+
+def _has_held(watch: _Watch, member: Member, reason: Reason) -> bool:
+    now = time.monotonic()
+    cause, since = watch.told_since.get(member.name, (reason.cause, now))
+    if cause != reason.cause:
+        since = now
+    watch.told_since[member.name] = (reason.cause, since)
+    return now - since >= reason.settle_s
+
+
+def _remembered(watch: _Watch, member: Member, standing: Standing) -> Standing:
+    """With the attempts that have ended since the gate stands: Swarm forgets the oldest."""
+    ended = watch.ended.setdefault(member.name, {})
+    ended |= {task["ID"]: task for task in standing.tasks if task["ID"] in standing.ended}
+    tasks = ended | {task["ID"]: task for task in standing.tasks}
+    return replace(standing, tasks=tuple(tasks.values()))
+
+
+def _before(watch: _Watch, member: Member, standing: Standing) -> Standing:
+    """How an agent stood when the gate began; whoever this run has changed began anew."""
+    if any(change.key == member.key for change in watch.run.rolled_out):
+        return Standing(0, "changed")
+    return watch.before.setdefault(member.name, standing)
 
 
 def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:

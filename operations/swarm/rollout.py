@@ -13,12 +13,13 @@ from pyinfra.api.host import Host
 from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
 from cascade.planning.diff import Action, Change
 from cascade.planning.specs import LABEL_RELEASE
-from cascade.planning.steps import SCHEDULING_S, SETTLE_S, Gate
+from cascade.planning.steps import SETTLE_S, Gate
 from cascade.planning.waves import Wave
 from operations.failed import WorkFailed
 from operations.lock import CONNECTION_LOST, Lost
 from operations.run import Run
-from operations.swarm.gate import hold
+from operations.swarm.diagnosis import NotHealthy, diagnose_refusal
+from operations.swarm.gate import hold, warn
 from operations.swarm.removal import remove
 from operations.swarm.workloads import apply_container, apply_service
 
@@ -43,7 +44,7 @@ def pass_gate(run: Run, host: Host, gate: Gate) -> None:
     try:
         hold(run, host, gate)
     except _FAULTS as failure:
-        raise _gone_back(run, gate.wave.group, failure) from failure
+        raise _ended(run, gate.wave.group, failure) from failure
 
 
 def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
@@ -52,8 +53,33 @@ def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
         with run.on_record(host, change):
             apply(run, host, _numbered(run, change))
     except _FAULTS as failure:
+        refused = _refused(run, change, failure)
+        if isinstance(refused, NotHealthy) and all(one.outcome == "warned" for one in refused.diagnoses):
+            warn(run, host, refused.diagnoses)
+            return
         group = next(member.group for member in run.plan().target.members if member.key == change.key)
-        raise _gone_back(run, group, failure) from failure
+        raise _ended(run, group, refused) from failure
+
+
+def _refused(run: Run, change: Change, failure: Exception) -> Exception:
+    """With a diagnosis, where it was the engine that did not take what it was given."""
+    if not isinstance(failure, docker.errors.APIError):
+        return failure
+    steps = run.plan().steps["rollout"]
+    for gate in (work for step in steps for work in step.work.values() if isinstance(work, Gate)):
+        for member in gate.wave.members:
+            if member.key == change.key:
+                said = str(failure.explanation or failure)
+                return NotHealthy([diagnose_refusal(run, gate, member, said)])
+    return WorkFailed(str(failure))
+
+
+def _ended(run: Run, group: str, failure: Exception) -> Exception:
+    """What is to be raised after the group has gone back, if it could; its diagnoses are kept."""
+    raised = _gone_back(run, group, failure)
+    if isinstance(raised, NotHealthy):
+        run.diagnoses += raised.diagnoses
+    return raised
 
 
 def _numbered(run: Run, change: Change) -> Change:
@@ -65,9 +91,9 @@ def _numbered(run: Run, change: Change) -> Change:
 def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
     """What is to be raised after a group was returned to the specs that it had, if it had any.
 
-    Whoever has lost the lock touches nothing more.
+    Whoever has lost the lock touches nothing more, and whoever has lost the connection cannot.
     """
-    if isinstance(failure, Lost):
+    if isinstance(failure, Lost) or (run.cut_off and not isinstance(failure, WorkFailed)):
         return failure
     plan = run.plan()
     waves = [wave for wave in plan.target.waves if wave.group == group]
@@ -79,14 +105,22 @@ def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
     try:
         _return(run, waves, done)
     except (WorkFailed, docker.errors.DockerException, *CONNECTION_LOST) as second:
-        return WorkFailed(f"{failure}\n  going back failed too: {second}", GATE_FAILED)
-    removed = [change.key.name for change in done if change.observed is None]
+        if isinstance(second, NotHealthy):
+            run.diagnoses += second.diagnoses
+        more = f"\n  going back failed too: {second}"
+        return _after(failure, GATE_FAILED, more, outcome="going_back_failed")
+    removed = tuple(change.key.name for change in done if change.observed is None)
     gone = f"; removed again: {', '.join(removed)}" if removed else ""
     back = len(done) - len(removed)
-    return WorkFailed(
-        f"{failure}\n  {group} went back: {back} agents are healthy with the specs they had{gone}",
-        ROLLED_BACK,
-    )
+    more = f"\n  {group} went back: {back} agents are healthy with the specs they had{gone}"
+    return _after(failure, ROLLED_BACK, more, outcome="went_back", removed=removed)
+
+
+def _after(failure: Exception, code: int, more: str, **done: Any) -> WorkFailed:
+    """The failure, with what was done about it."""
+    if isinstance(failure, NotHealthy):
+        return failure.ending(code, more, **done)
+    return WorkFailed(f"{failure}{more}", code)
 
 
 def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> None:
@@ -99,8 +133,7 @@ def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> None:
     for wave in waves:
         if members := tuple(member for member in wave.members if member.key in before):
             replicas = {member.name: _replicas(before[member.key]) for member in members}
-            deadline_s = max(member.update_s for member in members) + SCHEDULING_S
-            gate = Gate(replace(wave, members=members), replicas, SETTLE_S, deadline_s)
+            gate = Gate(replace(wave, members=members), replicas, SETTLE_S)
             hold(run, run.state.inventory.get_host(run.fleet.manager.name), gate)
 
 

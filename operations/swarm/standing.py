@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,28 +9,55 @@ from typing import Any
 
 import docker.errors
 
+from cascade.planning.placement import Cluster
+from cascade.planning.verdict import ENDED, Reason, Task, error_of, of_container, of_tasks, unplaced
 from cascade.planning.waves import Member
 from operations.engine_client import EngineClient
 from operations.run import Run
 from operations.swarm.logs import plain
 
-_HOPELESS = re.compile("No such image|bind source path does not exist|no suitable node|invalid mount config")
-_FAILED = ("failed", "rejected")
-
-Task = Mapping[str, Any]
+Container = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One workload at one look: healthy replicas, what the newest task says, which attempts have failed.
+    """One workload at one look: healthy replicas, and what there is to say of one that is not.
 
-    `failures` are pairs of a slot and an attempt; `hopeless` is a reason that does not go away by itself.
+    `tasks` are those of a service's newest spec, the oldest first, and `telling` the one that says most;
+    `container` is the inspection of a host container, None where there is none.
     """
 
     healthy: int
     state: str
-    failures: frozenset[tuple[int, str]] = frozenset()
-    hopeless: bool = False
+    tasks: tuple[Task, ...] = ()
+    telling: Task | None = None
+    container: Container | None = None
+
+    @property
+    def ended(self) -> frozenset[str]:
+        """The attempts of a service that have ended."""
+        return frozenset(task["ID"] for task in self.tasks if task["Status"]["State"] in ENDED)
+
+    @property
+    def restarts(self) -> int:
+        """How often a host container was started again."""
+        return int(self.container["RestartCount"]) if self.container else 0
+
+
+def reason_of(member: Member, standing: Standing, before: Standing, cluster: Cluster | None) -> Reason | None:
+    """Why an agent will not become healthy, by what happened since `before`; None while it may."""
+    if member.kind == "container":
+        return of_container(standing.container, before.restarts)
+    return of_tasks(standing.tasks, before.ended, cluster)
+
+
+def cluster_for(run: Run, standings: Iterable[Standing]) -> Cluster | None:
+    """The whole Swarm where one of these services finds no node; None where nobody needs to look."""
+    if not any(unplaced(standing.tasks) for standing in standings):
+        return None
+    manager = run.client(run.fleet.manager.name)
+    services = {service["ID"]: service for service in manager.services()}
+    return Cluster(tuple(manager.nodes()), tuple(manager.tasks()), services)
 
 
 def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
@@ -53,26 +79,21 @@ def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
     up = {task["Slot"] for task in tasks if _counts(task, ready)}
     if not tasks:
         return Standing(0, "no task yet")
-    failures = [task for task in tasks if task["Status"]["State"] in _FAILED]
+    failures = [task for task in tasks if task["Status"]["State"] in ("failed", "rejected")]
     newest = next((task for task in reversed(tasks) if not _counts(task, ready)), tasks[-1])
-    waiting_again = newest["Status"]["State"] not in _FAILED and not _error(newest)
+    waiting_again = newest["Status"]["State"] not in ENDED and not error_of(newest)
     telling = failures[-1] if failures and waiting_again else newest
-    failed = frozenset((task["Slot"], task["ID"]) for task in failures)
-    return Standing(len(up), describe(telling), failed, bool(_HOPELESS.search(_error(tasks[-1]))))
+    return Standing(len(up), describe(telling), tuple(tasks), telling)
 
 
 def _counts(task: Task, ready: set[str]) -> bool:
     return task["DesiredState"] == task["Status"]["State"] == "running" and task.get("NodeID") in ready
 
 
-def _error(task: Task) -> str:
-    return str(task["Status"].get("Err", ""))
-
-
 def describe(task: Task) -> str:
     """A task's state with the engine's error and exit code, where there are any."""
     exit_code = task["Status"].get("ContainerStatus", {}).get("ExitCode")
-    parts = [task["Status"]["State"], _error(task), f"exit code {exit_code}" if exit_code else ""]
+    parts = [task["Status"]["State"], error_of(task), f"exit code {exit_code}" if exit_code else ""]
     return plain(", ".join(filter(None, parts)))
 
 
@@ -91,8 +112,7 @@ def container_standing(client: EngineClient, name: str) -> Standing:
         f"exit code {state['ExitCode']}" if state["ExitCode"] else "",
     ]
     well = state["Running"] and health == "healthy"
-    failed = frozenset((1, str(number)) for number in range(container["RestartCount"]))
-    return Standing(int(well), ", ".join(filter(None, parts)), failed, health == "unhealthy")
+    return Standing(int(well), plain(", ".join(filter(None, parts))), container=container)
 
 
 def look(run: Run, members: Iterable[Member]) -> dict[str, Standing]:

@@ -11,21 +11,29 @@ from typing import Any
 import pytest
 from pyinfra.api.host import Host
 
+from cascade.diagnosis_report import diagnosis_lines
+from cascade.documents import Diagnosis
 from cascade.exit_codes import GATE_FAILED
 from cascade.model.fleet import Fleet
+from cascade.planning import verdict
+from cascade.planning.diff import Change
 from cascade.planning.steps import Gate
-from cascade.planning.waves import Member, rollout_order
+from cascade.planning.verdict import Task
+from cascade.planning.waves import SCHEDULING_S, Member, rollout_order
 from operations.polling import poll
 from operations.run import WorkFailed
 from operations.swarm import gate as gates
+from operations.swarm.diagnosis import NotHealthy, diagnose_refusal
 from operations.swarm.logs import last_words
-from operations.swarm.standing import Standing, Task, _of_tasks, container_standing, describe
+from operations.swarm.standing import Standing, _of_tasks, container_standing, describe
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
 
 COORDINATOR = "cascade-request-handler_request-coordinator"
 WAKE_WORD = "cascade-audio-realtime_wake-word-detector"
 NO_IMAGE = "No such image: sha256:0"
+CRASHED = {"Err": "task: non-zero exit (137)", "ContainerStatus": {"ContainerID": "c1", "ExitCode": 137}}
+HEALTH = {"Log": [{"Output": f"\x1b[31mcheck {number}\x1b[0m\n"} for number in range(5)]}
 
 
 @pytest.fixture
@@ -55,12 +63,16 @@ def became(task: Task, state: str, **status: Any) -> dict[str, Any]:
     return {**task, "DesiredState": desired, "Status": {"State": state, **status}}
 
 
+def shown(standing: Standing) -> tuple[int, str]:
+    return standing.healthy, standing.state
+
+
 def test_running_tasks_of_every_slot_are_healthy(tasks: list[Task], ready: set[str]) -> None:
-    assert _of_tasks(tasks, ready) == Standing(3, "running")
+    assert shown(_of_tasks(tasks, ready)) == (3, "running")
 
 
 def test_without_a_task_nothing_is_known_yet() -> None:
-    assert _of_tasks([], {"node"}) == Standing(0, "no task yet")
+    assert shown(_of_tasks([], {"node"})) == (0, "no task yet")
 
 
 def test_two_tasks_of_one_slot_are_one_replica(tasks: list[Task], ready: set[str]) -> None:
@@ -69,8 +81,7 @@ def test_two_tasks_of_one_slot_are_one_replica(tasks: list[Task], ready: set[str
 
 @pytest.mark.parametrize("state", ["new", "pending", "assigned", "preparing", "starting", "complete"])
 def test_a_task_counts_only_when_it_runs(state: str, tasks: list[Task], ready: set[str]) -> None:
-    standing = _of_tasks([became(tasks[0], state), *tasks[1:]], ready)
-    assert standing == Standing(2, state)
+    assert shown(_of_tasks([became(tasks[0], state), *tasks[1:]], ready)) == (2, state)
 
 
 def test_a_task_that_is_to_stop_counts_no_more(tasks: list[Task], ready: set[str]) -> None:
@@ -87,7 +98,6 @@ def test_a_task_without_a_node_says_why(tasks: list[Task], ready: set[str]) -> N
     del waiting["NodeID"]
     standing = _of_tasks([*tasks[:2], waiting], ready)
     assert standing.state == "pending, no suitable node (insufficient resources on 2 nodes)"
-    assert standing.hopeless
 
 
 def test_the_last_failure_is_told_while_its_successor_only_waits(tasks: list[Task], ready: set[str]) -> None:
@@ -96,29 +106,9 @@ def test_the_last_failure_is_told_while_its_successor_only_waits(tasks: list[Tas
         for code in (2, 3)
     )
     standing = _of_tasks([*tasks[1:], first, second, became(tasks[0], "ready")], ready)
-    assert standing == Standing(
-        2, "failed, task: non-zero exit (3), exit code 3", frozenset({(1, first["ID"])})
-    )
-
-
-@pytest.mark.parametrize(
-    ("error", "hopeless"),
-    [
-        (NO_IMAGE, True),
-        ('invalid mount config for type "bind": bind source path does not exist: /srv', True),
-        ("no suitable node (scheduling constraints not satisfied on 2 nodes)", True),
-        ("task: non-zero exit (1)", False),
-        ("starting container failed: network not found", False),
-    ],
-)
-def test_only_what_stays_is_hopeless(error: str, hopeless: bool, tasks: list[Task], ready: set[str]) -> None:
-    assert _of_tasks([became(tasks[0], "rejected", Err=error)], ready).hopeless is hopeless
-
-
-def test_an_error_that_has_passed_is_not_hopeless(tasks: list[Task], ready: set[str]) -> None:
-    assert not _of_tasks(
-        [became(tasks[0], "rejected", Err=NO_IMAGE), became(tasks[0], "starting")], ready
-    ).hopeless
+    assert shown(standing) == (2, "failed, task: non-zero exit (3), exit code 3")
+    assert standing.telling == second
+    assert {*standing.ended} == {first["ID"]}
 
 
 @pytest.mark.parametrize(
@@ -145,46 +135,36 @@ def captured_container(snapshots: Snapshots, name: str) -> Any:
     return copy.deepcopy(found)
 
 
-CONTAINERS: dict[str, tuple[dict[str, Any], int, Standing]] = {
-    "well": ({}, 0, Standing(1, "running, healthy")),
-    "starting": ({"Health": {"Status": "starting"}}, 0, Standing(0, "running, starting")),
-    "unhealthy": (
-        {"Health": {"Status": "unhealthy"}},
-        0,
-        Standing(0, "running, unhealthy", hopeless=True),
-    ),
+CONTAINERS: dict[str, tuple[dict[str, Any], tuple[int, str]]] = {
+    "well": ({}, (1, "running, healthy")),
+    "starting": ({"Health": {"Status": "starting"}}, (0, "running, starting")),
+    "unhealthy": ({"Health": {"Status": "unhealthy"}}, (0, "running, unhealthy")),
     "restarting": (
         {"Running": False, "Status": "restarting", "ExitCode": 3, "Health": {"Status": "starting"}},
-        4,
-        Standing(0, "restarting, starting, exit code 3", frozenset((1, str(n)) for n in range(4))),
+        (0, "restarting, starting, exit code 3"),
     ),
-    "stopped while it was well": (
-        {"Running": False, "Status": "exited"},
-        0,
-        Standing(0, "exited, healthy"),
-    ),
+    "stopped while it was well": ({"Running": False, "Status": "exited"}, (0, "exited, healthy")),
     "not to be started": (
         {"Running": False, "Status": "created", "Error": "no such device", "Health": {"Status": ""}},
-        0,
-        Standing(0, "created, no such device"),
+        (0, "created, no such device"),
     ),
 }
 
 
-@pytest.mark.parametrize(("state", "restarts", "standing"), CONTAINERS.values(), ids=CONTAINERS.keys())
+@pytest.mark.parametrize(("state", "stands"), CONTAINERS.values(), ids=CONTAINERS.keys())
 def test_a_host_container_stands_as_its_engine_says(
     state: dict[str, Any],
-    restarts: int,
-    standing: Standing,
+    stands: tuple[int, str],
     converged: Snapshots,
     engine: Engine,
     client: Any,
 ) -> None:
     container = captured_container(converged, WAKE_WORD)
     container["State"] |= state
-    container["RestartCount"] = restarts
+    container["RestartCount"] = 4
     engine.answers = {f"/v1.44/containers/{WAKE_WORD}/json": container}
-    assert container_standing(client, WAKE_WORD) == standing
+    standing = container_standing(client, WAKE_WORD)
+    assert (shown(standing), standing.restarts) == (stands, 4)
 
 
 def test_a_host_container_without_a_health_check_is_well_when_it_runs(
@@ -197,7 +177,7 @@ def test_a_host_container_without_a_health_check_is_well_when_it_runs(
 
 
 def test_a_host_container_that_is_gone_is_no_error(client: Any) -> None:
-    assert container_standing(client, WAKE_WORD) == Standing(0, "no such container")
+    assert shown(container_standing(client, WAKE_WORD)) == (0, "no such container")
 
 
 def frame(content: bytes, stream: int = 1) -> bytes:
@@ -243,11 +223,18 @@ def swarm(converged: Snapshots, engine: Engine, tasks: list[Task]) -> Callable[[
 
     def say(found: list[Task]) -> None:
         log = frame(b"\x1b[31mlast words\n")
+        ran = {"State": {"ExitCode": 137, "OOMKilled": True, "Error": "", "Health": HEALTH}}
+        containers = {
+            task["Status"]["ContainerStatus"]["ContainerID"]
+            for task in found
+            if task["Status"].get("ContainerStatus")
+        }
         engine.answers = {
+            **{f"/v1.44/containers/{name}/json": ran for name in containers},
+            **{f"/v1.44/containers/{name}/logs": b"HTTP/1.0 200 OK\r\n\r\n" + log for name in containers},
             "/v1.44/services": manager["services"],
             "/v1.44/nodes": manager["nodes"],
             "/v1.44/tasks": found,
-            f"/v1.44/services/{COORDINATOR}/logs": b"HTTP/1.0 200 OK\r\n\r\n" + log,
         }
 
     say(tasks)
@@ -256,13 +243,17 @@ def swarm(converged: Snapshots, engine: Engine, tasks: list[Task]) -> Callable[[
 
 @pytest.fixture
 def gate_of(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Gate]:
-    """A gate for the coordinator alone; what is certain is certain at once."""
-    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
-    (wave,) = (wave for wave in rollout_order(fleet) if wave.group == "cascade-request-handler")
+    """A gate for the coordinator alone; what is told is believed at once."""
+    monkeypatch.setattr(verdict, "_STAYS_S", 0.0)
+    signs = tuple((cause, 0.0, words) for cause, _, words in verdict._SIGNS)
+    monkeypatch.setattr(verdict, "_SIGNS", signs)
+    order = rollout_order(fleet)
+    (place,) = (place for place, wave in enumerate(order) if wave.group == "cascade-request-handler")
 
     def build(deadline_s: float = 5.0, hold_s: float = 0.0, **agent: Any) -> Gate:
-        alone = replace(wave, members=(replace(member(fleet, COORDINATOR), **agent),))
-        return Gate(alone, {COORDINATOR: 3}, hold_s, deadline_s)
+        one = replace(member(fleet, COORDINATOR), update_s=deadline_s - SCHEDULING_S, **agent)
+        alone = replace(order[place], members=(one,))
+        return Gate(alone, {COORDINATOR: 3}, hold_s, order[place + 1 :])
 
     return build
 
@@ -299,6 +290,15 @@ def test_only_up_to_date_tasks_are_asked_for(
     assert "_up-to-date" in asked.path
 
 
+def just_changed(run: LocalRun) -> None:
+    """So that nothing of what its engine says is from before."""
+    run.rolled_out.append(Change(member(run.fleet, COORDINATOR).key, "update", (), {}, {}))
+
+
+def rejected(task: Task) -> Task:
+    return became(task, "rejected", Err=NO_IMAGE)
+
+
 def test_a_gate_that_fails_says_where_what_and_what_next(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
@@ -306,21 +306,84 @@ def test_a_gate_that_fails_says_where_what_and_what_next(
     host: Host,
     gate_of: Callable[..., Gate],
 ) -> None:
-    swarm([*tasks[:2], became(tasks[2], "rejected", Err=NO_IMAGE)])
-    with pytest.raises(WorkFailed) as failed:
-        gates.hold(run, host, gate_of())
+    run.inventory_file, gate = "inventories/my lab.py", gate_of()
+    later = dict.fromkeys(wave.group for wave in gate.later)
+    just_changed(run)
+    swarm([*tasks[:2], rejected(tasks[2])])
+    with pytest.raises(NotHealthy) as failed:
+        gates.hold(run, host, gate)
     assert failed.value.code == GATE_FAILED
     assert str(failed.value).splitlines() == [
         f"cascade-request-handler wave 1/1: {COORDINATOR}: 2 of 3 replicas healthy",
+        f"  reason: image missing on a node: {NO_IMAGE}",
+        "  host: mainpc",
         f"  state: rejected, {NO_IMAGE}",
         "  last log lines:",
-        "    last words",
-        "  groups after cascade-request-handler were not touched",
-        f"  more on mainpc: docker service ps --no-trunc {COORDINATOR}",
+        "    none",
+        f"  groups not touched: {', '.join(later)}",
+        "  it stays as it is, for inspection",
+        "  next: cascade images list 'inventories/my lab.py'",
     ]
 
 
-def test_a_gate_fails_at_its_deadline(
+def attempts(task: Task, first: int, last: int, **status: Any) -> list[Task]:
+    """The failed attempts of one slot that the engine still keeps: it forgets the oldest."""
+    return [
+        {**became(task, "failed", **{**CRASHED, **status}), "ID": f"attempt-{number}"}
+        for number in range(first, last)
+    ]
+
+
+@pytest.fixture
+def crashed(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    gate_of: Callable[..., Gate],
+) -> Callable[[], Diagnosis]:
+    """Has the third replica crash three times while a gate waits, and gives the diagnosis."""
+
+    def diagnosed() -> Diagnosis:
+        just_changed(run)
+        swarm([*tasks[:2], *attempts(tasks[2], 0, 3), became(tasks[2], "ready")])
+        with pytest.raises(NotHealthy) as failed:
+            gates.hold(run, host, gate_of())
+        (diagnosis,) = failed.value.diagnoses
+        return diagnosis
+
+    return diagnosed
+
+
+def test_a_diagnosis_has_what_is_left_of_the_attempt_that_ended_it(crashed: Callable[[], Diagnosis]) -> None:
+    found = crashed()
+    assert (found.cause, found.exit_code, found.oom) == ("repeated_crash", 137, True)
+    assert found.reason == ("repeated crash: 3 times in replica 3, last with exit code 137, out of memory")
+    assert found.health == ("check 2", "check 3", "check 4")
+    assert found.log == ("last words",)
+    assert (found.hosts, found.healthy, found.desired) == (("mainpc",), 2, 3)
+    assert found.next_commands == (f"cascade logs '' {found.group}/{found.agent}",)
+
+
+def test_the_lines_of_a_diagnosis_are_fit_for_any_terminal(crashed: Callable[[], Diagnosis]) -> None:
+    lines = [*diagnosis_lines(crashed())]
+    assert "  exit code: 137, out of memory" in lines
+    assert lines[lines.index("  last health checks:") + 1] == "    check 2"
+    assert all(line.isprintable() for line in lines)
+
+
+def test_who_waits_for_an_agent_is_told_by_need_group_and_order(run: LocalRun, fleet: Fleet) -> None:
+    order = rollout_order(fleet)
+    registry = order[0].members[0]
+    gate = Gate(order[0], {registry.name: 1}, 0.0, order[1:])
+    found = diagnose_refusal(run, gate, registry, "no").waiting
+    assert found.dependents == fleet.groups["cascade-core"].dependents("ServiceRegistry") != ()
+    assert found.agents == tuple(one.agent for wave in order[1:4] for one in wave.members)
+    assert found.groups[0] == next(wave.group for wave in order if wave.group != "cascade-core")
+    assert len(found.groups) == len({wave.group for wave in order}) - 1
+
+
+def test_a_gate_fails_at_the_deadline_of_the_agent_and_says_so(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
@@ -328,16 +391,29 @@ def test_a_gate_fails_at_its_deadline(
     gate_of: Callable[..., Gate],
 ) -> None:
     swarm([became(task, "starting") for task in tasks])
-    with pytest.raises(WorkFailed, match=r"0 of 3 replicas healthy\n  state: starting"):
+    with pytest.raises(NotHealthy) as failed:
         gates.hold(run, host, gate_of(deadline_s=0.0))
+    assert "0 of 3 replicas healthy\n  reason: not in time: starting after 0 s" in str(failed.value)
+    assert failed.value.diagnoses[0].cause == "not_in_time"
 
 
-def failed(task: Task, first: int, last: int) -> list[Task]:
-    """The failed attempts of one slot that the engine still keeps: it forgets the oldest."""
-    return [
-        {**became(task, "failed", Err="task: non-zero exit (1)"), "ID": f"attempt-{number}"}
-        for number in range(first, last)
-    ]
+def test_an_agent_whose_own_deadline_has_not_come_is_not_lost_with_another(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    gate_of: Callable[..., Gate],
+) -> None:
+    swarm([became(task, "starting") for task in tasks])
+    gate = gate_of(deadline_s=60.0)
+    (patient,) = gate.wave.members
+    hasty = replace(patient, key=replace(patient.key, name="other"), update_s=-SCHEDULING_S, optional=True)
+    both = replace(
+        gate, wave=replace(gate.wave, members=(patient, hasty)), replicas={COORDINATOR: 3, "other": 1}
+    )
+    watch = gates._Watch(run, host, both)
+    assert not gates._passed(watch)
+    assert watch.abandoned == {"other"}
 
 
 def test_one_failure_of_every_replica_is_no_certainty(
@@ -350,11 +426,11 @@ def test_one_failure_of_every_replica_is_no_certainty(
     watch = gates._Watch(run, host, gate_of())
     swarm([became(task, "starting") for task in tasks])
     assert not gates._passed(watch)
-    swarm([item for task in tasks for item in (*failed(task, 0, 1), became(task, "starting"))])
+    swarm([item for task in tasks for item in (*attempts(task, 0, 1), became(task, "starting"))])
     assert not gates._passed(watch)
 
 
-def test_failures_from_before_the_gate_are_not_counted(
+def test_failures_from_before_the_gate_are_not_counted_and_those_since_are_remembered(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
@@ -363,13 +439,27 @@ def test_failures_from_before_the_gate_are_not_counted(
 ) -> None:
     watch = gates._Watch(run, host, gate_of())
     waiting = [became(tasks[0], "starting"), *tasks[1:]]
-    swarm([*failed(tasks[0], 0, 4), *waiting])
-    assert not gates._passed(watch)
-    swarm([*failed(tasks[0], 2, 6), *waiting])
-    assert not gates._passed(watch)
-    swarm([*failed(tasks[0], 3, 7), *waiting])
-    with pytest.raises(WorkFailed, match=r"2 of 3 replicas healthy\n  state: failed, task: non-zero exit"):
+    for first, last in ((0, 4), (4, 5), (5, 6)):
+        swarm([*attempts(tasks[0], first, last), *waiting])
+        assert not gates._passed(watch)
+    swarm([*attempts(tasks[0], 6, 7), *waiting])
+    with pytest.raises(NotHealthy, match=r"2 of 3 replicas healthy\n  reason: repeated crash: 3 times"):
         gates._passed(watch)
+
+
+def test_whoever_was_changed_by_this_run_began_anew(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    gate_of: Callable[..., Gate],
+) -> None:
+    gate = gate_of()
+    swarm([*attempts(tasks[0], 0, 3), became(tasks[0], "starting"), *tasks[1:]])
+    assert not gates._passed(gates._Watch(run, host, gate))
+    just_changed(run)
+    with pytest.raises(NotHealthy):
+        gates._passed(gates._Watch(run, host, gate))
 
 
 def test_an_agent_that_was_well_and_is_not_any_more_starts_the_wait_again(
@@ -387,7 +477,7 @@ def test_an_agent_that_was_well_and_is_not_any_more_starts_the_wait_again(
     assert watch.well_since is None
 
 
-def test_a_certain_failure_is_believed_only_when_it_stays(
+def test_a_reason_is_believed_only_when_it_stays(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
@@ -395,21 +485,43 @@ def test_a_certain_failure_is_believed_only_when_it_stays(
     gate_of: Callable[..., Gate],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = gates._Watch(run, host, gate_of(hold_s=60.0))
-    monkeypatch.setattr(gates, "SETTLE_S", 60.0)
-    rejected = [*tasks[:2], became(tasks[2], "rejected", Err=NO_IMAGE)]
-    swarm(rejected)
+    gate, certain = gate_of(), verdict._SIGNS
+    monkeypatch.setattr(verdict, "_SIGNS", tuple((cause, 60.0, words) for cause, _, words in certain))
+    watch = gates._Watch(run, host, gate)
+    just_changed(run)
+    swarm([*tasks[:2], rejected(tasks[2])])
     assert not gates._passed(watch)
+    assert watch.told_since[COORDINATOR][0] == "image_missing"
     swarm([*tasks[:2], became(tasks[2], "starting")])
     assert not gates._passed(watch)
-    assert watch.hopeless_since == {}
-    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
-    swarm(rejected)
-    with pytest.raises(WorkFailed, match=NO_IMAGE):
+    assert watch.told_since == {}
+    monkeypatch.setattr(verdict, "_SIGNS", certain)
+    swarm([*tasks[:2], rejected(tasks[2])])
+    with pytest.raises(NotHealthy, match=NO_IMAGE):
         gates._passed(watch)
 
 
-def test_an_optional_agent_warns_and_does_not_block(
+def test_a_task_without_a_node_is_explained_from_the_whole_swarm(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+) -> None:
+    waiting = became(tasks[2], "pending", Err="no suitable node (insufficient resources on 2 nodes)")
+    del waiting["NodeID"]
+    asking = {"Resources": {"Reservations": {"NanoCPUs": 99 * 10**9}}}
+    tasks = [{**task, "Spec": {}} for task in tasks]
+    swarm([*tasks[:2], {**waiting, "Spec": asking}])
+    with pytest.raises(NotHealthy, match=r"mainpc offers \d+\.\d+ CPU, 99\.0 requested") as failed:
+        gates.hold(run, host, gate_of())
+    assert failed.value.diagnoses[0].hosts == ("mainpc",)
+    looked = [asked.path for asked in engine.asked if str(asked) == "GET /v1.44/tasks"]
+    assert [path for path in looked if "up-to-date" not in path]
+
+
+def test_an_optional_agent_warns_with_its_diagnosis_and_does_not_block(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
@@ -418,24 +530,13 @@ def test_an_optional_agent_warns_and_does_not_block(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    swarm([*tasks[:2], became(tasks[2], "rejected", Err=NO_IMAGE)])
+    just_changed(run)
+    swarm([*tasks[:2], rejected(tasks[2])])
     gates.hold(run, host, gate_of(optional=True))
-    assert f"{COORDINATOR} is optional and not healthy: rejected, {NO_IMAGE}" in caplog.text
-    assert [record.levelname for record in caplog.records if "optional" in record.message] == ["WARNING"]
-
-
-def test_an_agent_that_said_nothing_is_said_to_have_said_nothing(
-    swarm: Callable[[list[Task]], None],
-    tasks: list[Task],
-    run: LocalRun,
-    host: Host,
-    engine: Engine,
-    gate_of: Callable[..., Gate],
-) -> None:
-    swarm([became(tasks[0], "rejected", Err=NO_IMAGE)])
-    engine.answers[f"/v1.44/services/{COORDINATOR}/logs"] = b"HTTP/1.0 200 OK\r\n\r\n"
-    with pytest.raises(WorkFailed, match=r"last log lines:\n    none\n"):
-        gates.hold(run, host, gate_of())
+    (warning,) = (record for record in caplog.records if "optional and not healthy" in record.message)
+    assert warning.levelname == "WARNING"
+    assert f"reason: image missing on a node: {NO_IMAGE}" in warning.message
+    assert [(found.cause, found.outcome) for found in run.diagnoses] == [("image_missing", "warned")]
 
 
 def test_logs_that_cannot_be_read_hide_nothing_else(
@@ -446,11 +547,12 @@ def test_logs_that_cannot_be_read_hide_nothing_else(
     engine: Engine,
     gate_of: Callable[..., Gate],
 ) -> None:
-    swarm([became(tasks[0], "rejected", Err=NO_IMAGE)])
-    engine.answers[f"/v1.44/services/{COORDINATOR}/logs"] = b""
-    with pytest.raises(WorkFailed, match=NO_IMAGE) as failed:
+    just_changed(run)
+    swarm([*attempts(tasks[0], 0, 3), *tasks[1:]])
+    engine.answers["/v1.44/containers/c1/logs"] = b""
+    with pytest.raises(NotHealthy, match="3 times in replica 1") as failed:
         gates.hold(run, host, gate_of())
-    assert "could not be read: " in str(failed.value)
+    assert "could not be read: " in failed.value.diagnoses[0].log[0]
 
 
 def test_a_gate_names_a_few_that_it_waits_for_and_counts_the_rest() -> None:

@@ -161,3 +161,10 @@ def test_the_contract_carries_the_settings_as_json_whatever_their_order() -> Non
 
 def test_an_agent_shows_itself_as_json() -> None:
     assert json.loads(json.dumps(agent(cpus="0.5", memory_limit="1k").to_json()))["memory_limit"] == 1024
+
+
+@pytest.mark.parametrize("deadline", ["0s", 0, "-1s", "soon", True, [], "1e400s"])
+def test_a_deadline_is_some_time(deadline: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        agent(deadline=deadline)
+    assert [error["loc"] for error in refused.value.errors()] == [("deadline",)]

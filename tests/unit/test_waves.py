@@ -11,7 +11,7 @@ from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles
 from cascade.model.workload import Workload
 from cascade.planning.resource import Key
-from cascade.planning.waves import Member, member_of, rollout_order
+from cascade.planning.waves import SCHEDULING_S, Member, member_of, rollout_order
 
 Groups = Callable[..., GroupFile]
 
@@ -232,3 +232,22 @@ def test_the_range_of_a_scale_is_its_agents(alpha: Alpha) -> None:
 def test_an_update_may_take_as_long_as_all_its_rounds(alpha: Alpha, said: Any, seconds: float) -> None:
     checked = {"healthcheck": {"disable": True}} | said
     assert member(alpha, yaml.safe_dump(checked)).update_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("service", "agents", "seconds"),
+    [
+        ("{x-deadline: 45s, deploy: {replicas: 3}}", "[{name: Fox}]", 45),
+        ("{}", "[{name: Fox, deadline: 2m}]", 120),
+        ("{x-deadline: 45s}", "[{name: Fox, deadline: 0.5s}]", 0.5),
+    ],
+)
+def test_a_given_deadline_is_how_long_its_gate_waits(
+    alpha: Alpha, service: str, agents: str, seconds: float
+) -> None:
+    assert member(alpha, service, agents).deadline_s == seconds
+
+
+def test_without_one_it_is_as_long_as_an_update_and_its_scheduling_take(alpha: Alpha) -> None:
+    found = member(alpha)
+    assert found.deadline_s == found.update_s + SCHEDULING_S

@@ -1,0 +1,69 @@
+"""The report of a deployment: one document at its end, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyinfra import logger
+
+from cascade.documents import ReportDocument, ReportedChange, json_of
+from cascade.exit_codes import ERROR
+from cascade.files import write_whole
+from cascade.planning.specs import LABEL_RELEASE
+from operations.operator import operator
+
+if TYPE_CHECKING:
+    from cascade.planning.plan import Plan
+    from operations.run import Run
+
+
+@contextmanager
+def reported(path: object, inventory: Path, purpose: str) -> Iterator[None]:
+    """A block that looks before a deployment: when it ends the process, that is what the report says."""
+    try:
+        yield
+    except SystemExit as end:
+        if path:
+            code = end.code if isinstance(end.code, int) else ERROR if end.code else 0
+            _write(Path(str(path)), document(str(inventory.absolute()), purpose, code))
+        raise
+
+
+def write_report(run: Run, path: str, plan: Plan | None, deployed: bool) -> bool:
+    """Writes down how a run ended; says so and gives False where that cannot be done."""
+    recorded = plan.release_number if plan and deployed else int(_latest(plan))
+    found = document(
+        str(Path(run.inventory_file).absolute()),
+        run.purpose,
+        run.code or 0,
+        run=run.id,
+        release=recorded or None,
+        changes=tuple(
+            ReportedChange.model_validate({"reason": "", **entry.document()}) for entry in run.trail.entries
+        ),
+        diagnoses=tuple(run.diagnoses),
+    )
+    return _write(Path(path), found)
+
+
+def document(inventory: str, purpose: str, exit_code: int, **more: object) -> ReportDocument:
+    """A report; of a deployment that did not begin if nothing `more` is said."""
+    begun = {"run": "", "release": None, "changes": (), "diagnoses": (), **more}
+    said = {"inventory": inventory, "purpose": purpose, "exit_code": exit_code, "operator": operator()}
+    return ReportDocument.model_validate(said | begun)
+
+
+def _latest(plan: Plan | None) -> str:
+    return (plan.latest or {}).get(LABEL_RELEASE, "0") if plan else "0"
+
+
+def _write(path: Path, report: ReportDocument) -> bool:
+    try:
+        write_whole(path, json_of(ReportDocument, report) + "\n")
+    except OSError as error:
+        logger.error(f"{path}: the report cannot be written: {error.strerror}")
+        return False
+    return True

@@ -1,0 +1,203 @@
+"""Why an agent did not become healthy: what its engine still knows, gathered once the wait has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any
+
+import docker.errors
+
+from cascade.diagnosis_report import diagnosis_lines
+from cascade.documents import Diagnosis, Waiting
+from cascade.exit_codes import GATE_FAILED
+from cascade.planning.resource import Key
+from cascade.planning.steps import Gate
+from cascade.planning.verdict import ENDED, Cause, Reason, Task, error_of, of_error
+from cascade.planning.waves import Member
+from operations.failed import WorkFailed
+from operations.run import Run
+from operations.ssh import CONNECTION_LOST
+from operations.swarm.logs import last_words, plain
+from operations.swarm.standing import Standing
+
+CHECKS = 3
+_UNREAD = (docker.errors.DockerException, WorkFailed, *CONNECTION_LOST)
+_STATUS = "cascade status {inventory}{rehearsal}"
+_DOCTOR = "cascade doctor {inventory}{rehearsal}"
+_PLAN = "cascade plan {inventory}{rehearsal}"
+_LOGS = "cascade logs {inventory} {agent}"
+_RENDER = "cascade render {inventory} --group {group}"
+# What shows more of a cause; an agent that has written something has a log to read in any case.
+_LOOK: Mapping[Cause, str] = {
+    "image_missing": "cascade images list {inventory}",
+    "insufficient_resources": _DOCTOR,
+    "constraints_not_satisfied": _PLAN,
+    "host_port_in_use": _DOCTOR,
+    "no_suitable_node": _PLAN,
+    "port_taken": _DOCTOR,
+    "bad_mount": _DOCTOR,
+    "network_overlap": _DOCTOR,
+    "bad_seccomp": _RENDER,
+    "not_executable": _RENDER,
+    "refused": _RENDER,
+}
+
+
+class NotHealthy(WorkFailed):
+    """Agents that will not become healthy, each with its diagnosis."""
+
+    def __init__(self, diagnoses: Iterable[Diagnosis], code: int = GATE_FAILED, more: str = "") -> None:
+        self.diagnoses = tuple(diagnoses)
+        lines = [line for diagnosis in self.diagnoses for line in diagnosis_lines(diagnosis)]
+        super().__init__("\n".join(lines) + more, code)
+
+    def ending(self, code: int, more: str, **done: Any) -> NotHealthy:
+        """The same after something was done about it, which `more` says and `done` records."""
+        found = (
+            diagnosis.model_copy(update=done | _still_useful(diagnosis, done.get("removed", ())))
+            for diagnosis in self.diagnoses
+        )
+        return NotHealthy(found, code, more)
+
+
+def _still_useful(diagnosis: Diagnosis, removed: Iterable[str]) -> dict[str, Any]:
+    """The next commands; there is no log any more of an agent that was removed again."""
+    gone = diagnosis.name in removed
+    commands = (
+        command for command in diagnosis.next_commands if not (gone and command.startswith("cascade logs "))
+    )
+    return {"next_commands": tuple(commands)}
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What is left of the attempt that says most about an agent."""
+
+    hosts: tuple[str, ...]
+    state: str = ""
+    error: str = ""
+    exit_code: int | None = None
+    oom: bool | None = None
+    health: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+
+def diagnose(run: Run, gate: Gate, member: Member, standing: Standing, reason: Reason) -> Diagnosis:
+    """Why the gate does not wait for an agent any more."""
+    if member.kind == "container":
+        attempt = _of_container(run, member, standing)
+    else:
+        attempt = _of_task(run, member, standing, reason)
+    return _diagnosis(run, gate, member, standing.healthy, reason, attempt)
+
+
+def diagnose_refusal(run: Run, gate: Gate, member: Member, error: str) -> Diagnosis:
+    """Why an engine did not take an agent's spec, or did not start its container."""
+    attempt = _Attempt((member.key.host,), "not started", plain(error))
+    return _diagnosis(run, gate, member, 0, of_error(error), attempt)
+
+
+def _diagnosis(
+    run: Run, gate: Gate, member: Member, healthy: int, reason: Reason, attempt: _Attempt
+) -> Diagnosis:
+    return Diagnosis(
+        wave=str(gate.wave),
+        group=member.group,
+        agent=member.agent,
+        name=member.name,
+        workload="container" if member.kind == "container" else "service",
+        hosts=attempt.hosts,
+        healthy=healthy,
+        desired=gate.replicas[member.name],
+        cause=reason.cause,
+        reason=plain(str(reason)) + (", out of memory" if attempt.oom else ""),
+        state=attempt.state,
+        error=attempt.error,
+        exit_code=attempt.exit_code,
+        oom=attempt.oom,
+        health=attempt.health,
+        log=attempt.log,
+        waiting=_waiting(run, gate, member),
+        outcome="warned" if member.optional else "left",
+        removed=(),
+        next_commands=tuple(_next(run, member, reason.cause, bool(attempt.log))),
+    )
+
+
+def _of_task(run: Run, member: Member, standing: Standing, reason: Reason) -> _Attempt:
+    named = (task for task in standing.tasks if task["ID"] == reason.attempt)
+    task = next(named, standing.telling)
+    if task is None:
+        return _Attempt(member.hosts, standing.state)
+    container = task["Status"].get("ContainerStatus", {}).get("ContainerID")
+    try:
+        host = _host_of(run, task)
+    except _UNREAD as error:
+        return _Attempt(member.hosts, standing.state, error_of(task), log=(_could_not(error),))
+    found = _Attempt((host,) if host else member.hosts, standing.state, plain(error_of(task)))
+    if not (host and container):
+        return found
+    return _inspected(run, Key(host, "container", container), found, task["Status"]["State"] in ENDED)
+
+
+def _host_of(run: Run, task: Task) -> str:
+    nodes = {
+        node["ID"]: str(node["Description"]["Hostname"])
+        for node in run.client(run.fleet.manager.name).nodes()
+    }
+    return nodes.get(task.get("NodeID", ""), "")
+
+
+def _of_container(run: Run, member: Member, standing: Standing) -> _Attempt:
+    found = _Attempt((member.key.host,), standing.state)
+    if standing.container is None:
+        return found
+    ended = not standing.container["State"]["Running"] or standing.container["State"]["Restarting"]
+    return _inspected(run, member.key, found, ended)
+
+
+def _inspected(run: Run, container: Key, known: _Attempt, ended: bool) -> _Attempt:
+    """The same with what the engine that ran it still has of its container, which it may have removed."""
+    try:
+        state = run.client(container.host).inspect_container(container.name)["State"]
+        log = tuple(last_words(run, container))
+    except _UNREAD as error:
+        return _Attempt(known.hosts, known.state, known.error, log=(_could_not(error),))
+    health = (plain(one["Output"].strip()) for one in (state.get("Health") or {}).get("Log") or ())
+    return _Attempt(
+        known.hosts,
+        known.state,
+        known.error or plain(state["Error"]),
+        int(state["ExitCode"]) if ended else None,
+        bool(state["OOMKilled"]) if ended else None,
+        tuple(health)[-CHECKS:],
+        log,
+    )
+
+
+def _could_not(error: Exception) -> str:
+    return plain(f"could not be read: {error}")
+
+
+def _waiting(run: Run, gate: Gate, member: Member) -> Waiting:
+    file = run.fleet.groups.get(member.group)
+    later = {wave.group: None for wave in gate.later if wave.group != member.group}
+    return Waiting(
+        dependents=file.dependents(member.agent) if file else (),
+        agents=tuple(one.agent for wave in gate.later if wave.group == member.group for one in wave.members),
+        groups=tuple(later),
+    )
+
+
+def _next(run: Run, member: Member, cause: Cause, spoke: bool) -> Iterator[str]:
+    said = {
+        "inventory": quote(run.inventory_file),
+        "agent": quote(f"{member.group}/{member.agent}"),
+        "group": quote(member.group),
+        "rehearsal": " --stand-ins" if run.fleet.options.stand_ins else "",
+    }
+    commands = [_LOGS] if spoke else []
+    commands += [_LOOK[cause]] if cause in _LOOK else []
+    yield from (command.format(**said) for command in commands or [_STATUS])
