@@ -52,7 +52,7 @@ def plan_document(
         unknown=tuple(map(unknown_thing, sorted(plan.unknown, key=str))),
         refused=plan.refused,
         findings=tuple(HostFinding(**asdict(finding)) for finding in findings),
-        notes=(*plan.notes, *_record_notes(plan)),
+        notes=(*plan.notes, *map(str, plan.skipped), *_record_notes(plan)),
         release=plan.release.number if plan.release else None,
     )
 
@@ -63,7 +63,7 @@ def _exit_code(plan: Plan, findings: Iterable[Finding], unreachable: bool) -> in
         return UNREACHABLE
     if plan.unknown or plan.refused or errors(findings):
         return ERROR
-    return ATTENTION if plan.changes or plan.unwanted else 0
+    return ATTENTION if plan.changes or plan.unwanted or plan.skipped else 0
 
 
 def thing(key: Key) -> Thing:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import click
 from pyinfra import logger
+from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import BaseStateCallback, State, StateStage
@@ -52,7 +53,7 @@ from operations.python_files import PythonFiles
 from operations.report import write_report
 from operations.signals import SIGNALS, Interrupted
 from operations.snapshot import query_for, take_snapshot
-from operations.ssh import connect_patiently, is_cut, look_after
+from operations.ssh import PATIENCE_S, connect_patiently, is_cut, look_after
 from operations.ssh import transport_of as transport_of
 from operations.terminal import stay_alive_while_asking
 from operations.trust import why_not
@@ -88,6 +89,7 @@ class Run:
         self.rolled_out: list[Change] = []
         self.diagnoses: list[Diagnosis] = []
         self.steps_ended: set[str] = set()
+        self.hosts_asked = False
         self.holding = False
         self.purpose = "deploy"
         self.id = secrets.token_hex(6)
@@ -237,6 +239,8 @@ class Run:
         self.trail.release = plan.release_number or None
         if plan.changes:
             self._heed(self.preflight(seen.snapshots, plan))
+        for agent in plan.skipped:
+            logger.warning(str(agent))
         for note in (*plan.notes, *plan.differences()):
             logger.info(printable(note))
         return plan
@@ -380,6 +384,19 @@ class Run:
         with self.timed("facts"):
             return at_once(hosts, read)
 
+    def refuse_without_hosts(self) -> None:
+        """Ends the run between two operations where a host is gone: before the first, each is asked.
+
+        Since the hosts were read a person may have thought for a night.
+        """
+        hosts = [] if self.hosts_asked else self.state.inventory.get_active_hosts()
+        self.hosts_asked = True
+        answers = at_once(hosts, _answers)
+        if lost := sorted({*self.cut_off, *(name for name, there in answers.items() if not there)}):
+            self.fail(
+                UNREACHABLE, *(f"{name}: the connection was lost; nothing more is begun" for name in lost)
+            )
+
     @property
     def cut_off(self) -> list[str]:
         """The hosts whose connection was lost."""
@@ -416,7 +433,7 @@ class Run:
         """pyinfra has come to its end: what is still to be done is no success, and no error either."""
         if self.code is None and "_plan" in self.__dict__ and not self.state.failed_hosts:
             looked = self.state.current_stage < StateStage.Execute
-            if self.warned or (looked and (self._plan.changes or self._plan.unwanted)):
+            if self.warned or self._plan.skipped or (looked and (self._plan.changes or self._plan.unwanted)):
                 self.code = ATTENTION
         leave()
 
@@ -506,6 +523,14 @@ def _would_ask() -> bool:
     return _would_change() and not click.get_current_context().params["yes"]
 
 
+def _answers(host: Host) -> bool:
+    try:
+        answered, _ = host.run_shell_command(StringCommand("true"), _timeout=PATIENCE_S)
+    except CONNECTION_LOST:
+        return False
+    return bool(answered)
+
+
 def _is_gate(state: State, op_hash: str) -> bool:
     return any(name.endswith(GATE_NAME) for name in state.get_op_meta(op_hash).names)
 
@@ -539,6 +564,7 @@ class _Listener(BaseStateCallback):
         run = Run.of(state)
         if SIGNALS.asked:
             raise Stopped(ERROR)
+        run.refuse_without_hosts()
         run.operation_since = time.monotonic()
         os.environ[_SPINNER] = "off" if _is_gate(state, op_hash) else run.spinner
 

@@ -15,6 +15,7 @@ from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, La
 from cascade.planning.removal import HELD, REMOVABLE, agents_of, held_by, removal, removals, unwanted, waiting
 from cascade.planning.resource import Fields, Key, Kind, Unknown
 from cascade.planning.shown import shown_fields
+from cascade.planning.skipped import Skipped, skipped_of
 from cascade.planning.specs import LABEL_DIGEST, LABEL_RELEASE
 from cascade.planning.steps import AgentStatus, Record, Step, record_step, steps_of
 from cascade.planning.target import Target
@@ -26,8 +27,9 @@ class Plan:
     """Every difference between a target and the hosts, and the steps that remove it.
 
     `unwanted` is what carries the system's labels and is no longer wanted: it goes only when a person says
-    so. `spared` is what this run leaves as it is. `release` is what will be written down when all is done,
-    `latest` the labels of the last release.
+    so. `spared` is what this run leaves as it is, `skipped` the agents that it cannot see to without a host
+    that it leaves out. `release` is what will be written down when all is done, `latest` the labels of the
+    last release.
     """
 
     target: Target
@@ -42,6 +44,7 @@ class Plan:
     spared: tuple[Change, ...] = ()
     release: Record | None = None
     latest: Labels | None = None
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -77,9 +80,12 @@ def make_plan(
     compared all the same.
     """
     observed = observe(target, snapshots, lost)
-    present = _without(target, waiting(target, observed))
-    wanted = _as_scaled(present, observed)
-    found = _changes(wanted, observed)
+    scaled = _as_scaled(target, observed)
+    left_out, differing = waiting(target, observed), _changes(scaled, observed)
+    skipped = tuple(skipped_of(target, left_out, set(_not_as_wanted(scaled, observed, differing))))
+    held_back = left_out.keys() | {agent.name for agent in skipped}
+    present, wanted = _without(target, held_back), _without(scaled, held_back)
+    found = {item.key: differing[item.key] for item in wanted.resources if item.key in differing}
     changes = {key: change for key, change in found.items() if key not in spare}
     holders = _holders(target.manager, changes.values(), observed)
     changes |= _replacements(wanted, changes, holders, observed)
@@ -108,7 +114,17 @@ def make_plan(
         spared=tuple(change for key, change in found.items() if key in spare),
         release=record,
         latest=observed.releases[-1] if observed.releases else None,
+        skipped=skipped,
     )
+
+
+def _not_as_wanted(target: Target, observed: Observed, changes: Mapping[Key, Change]) -> Iterator[str]:
+    """The agents that differ from what is wanted, or are not up, as far as the manager knows."""
+    for wave in target.waves:
+        for status in _statuses(wave, target, observed):
+            key = status.member.key
+            if key in changes or not (status.up or observed.unreadable(key, target.manager)):
+                yield status.member.name
 
 
 def _without(target: Target, left_out: Collection[str]) -> Target:

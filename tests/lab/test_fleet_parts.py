@@ -106,7 +106,7 @@ def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(
         assert refused.code == 6
         assert on_host("mainpc", REGISTRY) == before
         and_a_release = writes_of_a_release()
-        done = variant.deploy("--limit", "mainpc").ok()
+        done = variant.deploy("--limit", "mainpc")
     finally:
         lab.engine.run("start", host_named("pc2").container)
         lab.up()
@@ -114,6 +114,8 @@ def test_with_pc2_switched_off_the_part_of_mainpc_deploys_and_says_what_waits(
         "pc2: left out by --limit; waiting for it: cascade-pc2-core (5 agents), cascade-pc2-apps (17 agents)"
         in done.err
     )
+    assert f"{PC2_CORE}_cache-manager is skipped: it can only run on pc2, left out by --limit" in done.err
+    assert done.code == 2, done.err
     assert done.writes == 1 + and_a_release
     assert on_host("mainpc", REGISTRY) != before
     and_a_release = writes_of_a_release()

@@ -209,3 +209,60 @@ def test_a_removal_has_not_ended_while_a_node_that_is_there_still_runs_a_task(
     there.answers["/v1.44/tasks"] = [{"ServiceID": "s1", "NodeID": node} for node in ("up", "off")]
     with pytest.raises(WorkFailed, match="1 of their tasks are still there"):
         remove(run, host, removing(SERVICE))
+
+
+CACHE = "cascade-pc2-core_cache-manager"
+
+
+def without_pc2(converged: Snapshots) -> Snapshots:
+    """What is known of a healthy fleet when only the manager is asked."""
+    del converged["pc2"]
+    return converged
+
+
+def test_a_host_that_is_left_out_of_a_healthy_fleet_skips_nothing(converged: Snapshots, fleet: Fleet) -> None:
+    assert make_plan(target_of(fleet), without_pc2(converged)).skipped == ()
+
+
+def test_who_can_only_run_on_the_missing_host_and_differs_is_skipped(
+    converged: Snapshots, fleet: Fleet
+) -> None:
+    setting([], *container_spec(CACHE, "Env"))(converged)
+    setting([], *container_spec(REGISTRY, "Env"))(converged)
+    plan = make_plan(target_of(fleet), without_pc2(converged))
+    assert [change.key.name for change in plan.changes] == [REGISTRY]
+    assert list(map(str, plan.skipped)) == [
+        f"{CACHE} is skipped: it can only run on pc2, left out by --limit"
+    ]
+
+
+def test_who_is_down_with_the_missing_host_is_skipped(converged: Snapshots, fleet: Fleet) -> None:
+    services = {item["ID"]: item["Spec"]["Name"] for item in converged["mainpc"]["docker"]["services"]}
+    for task in converged["mainpc"]["docker"]["tasks"]:
+        if services[task["ServiceID"]] == CACHE:
+            task["Status"]["State"] = "orphaned"
+    (skipped,) = make_plan(target_of(fleet), without_pc2(converged)).skipped
+    assert skipped.name == CACHE
+
+
+def test_who_comes_after_a_skipped_one_waits_with_it(converged: Snapshots, fleet: Fleet) -> None:
+    """Here the later groups of the phase may run on MainPC."""
+    target = target_of(fleet)
+    waves = [
+        replace(wave, members=tuple(replace(member, hosts=("mainpc",)) for member in wave.members))
+        if wave.group == PC2_APPS
+        else wave
+        for wave in target.waves
+    ]
+    here = replace(target, waves=tuple(waves), order=tuple(waves))
+    (other, *_) = (member.name for wave in waves if wave.group == PC2_APPS for member in wave.members)
+    for name in (CACHE, other, REGISTRY):
+        setting([], *container_spec(name, "Env"))(converged)
+    plan = make_plan(here, without_pc2(converged), last=here)
+    assert [change.key.name for change in plan.changes] == [REGISTRY]
+    assert [str(agent) for agent in plan.skipped] == [
+        f"{CACHE} is skipped: it can only run on pc2, left out by --limit",
+        f"{other} is skipped: it comes after {CACHE}",
+    ]
+    assert plan.release
+    assert plan.release.target.digest == here.digest

@@ -17,10 +17,12 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 
 from cascade.exit_codes import ERROR, GATE_FAILED, UNREACHABLE
+from operations import run as running
 from operations import ssh
 from operations.deploy import _told
 from operations.failed import WorkFailed
 from operations.lock import Lost
+from operations.run import Stopped
 from operations.ssh import TooLate, connect_patiently, is_cut, look_after
 from operations.swarm.rollout import _gone_back
 from tests.operations.conftest import LocalRun
@@ -173,3 +175,27 @@ def test_a_group_goes_not_back_over_a_connection_that_is_lost(run: LocalRun, con
 
 def test_a_host_that_was_never_connected_is_not_cut_off(host: Host) -> None:
     assert not is_cut(host)
+
+
+def test_a_host_that_is_gone_ends_the_run_before_its_next_operation(
+    run: LocalRun, connection: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time each host is asked; a connection may be dead and nobody knows."""
+    connection.active = True
+    asked: list[str] = []
+
+    def answers(host: Host) -> bool:
+        asked.append(host.name)
+        return host.name != "pc2" or len(asked) > 2
+
+    monkeypatch.setattr(running, "_answers", answers)
+    monkeypatch.setattr(run.state.inventory, "get_active_hosts", lambda: list(run.state.inventory))
+    with pytest.raises(Stopped) as stopped:
+        run.refuse_without_hosts()
+    assert stopped.value.messages == ("pc2: the connection was lost; nothing more is begun",)
+    run.refuse_without_hosts()
+    assert asked == ["mainpc", "pc2"]
+    connection.active = False
+    with pytest.raises(Stopped) as stopped:
+        run.refuse_without_hosts()
+    assert (stopped.value.code, run.code) == (UNREACHABLE, UNREACHABLE)
