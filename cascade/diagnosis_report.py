@@ -20,7 +20,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield f"  host: {', '.join(diagnosis.hosts) or 'none'}"
     yield f"  state: {diagnosis.state}"
     if diagnosis.exit_code is not None:
-        yield f"  exit code: {diagnosis.exit_code}{_memory(diagnosis.oom)}"
+        yield f"  exit code: {diagnosis.exit_code}{', out of memory' if diagnosis.oom else ''}"
     if diagnosis.health:
         yield "  last health checks:"
         yield from (f"    {line}" for line in diagnosis.health)
@@ -30,12 +30,6 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[str]:
     if spoken := _SPOKEN.get(diagnosis.outcome):
         yield f"  {spoken}"
     yield from (f"  next: {command}" for command in diagnosis.next_commands)
-
-
-def _memory(oom: bool | None) -> str:
-    if oom is None:
-        return ""
-    return ", out of memory" if oom else ", not out of memory"
 
 
 def _waiting(waiting: Waiting) -> Iterator[str]:

@@ -78,8 +78,8 @@ ENDED = ("failed", "rejected", "complete")
 # How far a successor must have come to show that what ended the one before it is gone.
 _REFUTED_BY = {"rejected": ("starting", "running"), "failed": ("starting", "running")}
 _UNPLACED = "no suitable node"
-_UNHEALTHY = "unhealthy container"
-_CRASHED = "task: non-zero exit"
+UNHEALTHY = "unhealthy container"
+_BY_ITSELF = "task: "
 
 
 @dataclass(frozen=True)
@@ -165,14 +165,14 @@ def _of_slot(tasks: list[Task], known: Collection[str], cluster: Cluster | None)
 
 
 def _repeated(ended: list[Task]) -> Reason | None:
-    unhealthy = [task for task in ended if _UNHEALTHY in error_of(task)]
+    unhealthy = [task for task in ended if UNHEALTHY in error_of(task)]
     if len(unhealthy) >= UNHEALTHY_ENDS_ARE_CERTAIN:
         detail = f"{len(unhealthy)} times in replica {unhealthy[-1].get('Slot', 1)}"
         return Reason("repeated_unhealthy", detail, attempt=unhealthy[-1]["ID"])
     if len(ended) < CRASHES_ARE_CERTAIN:
         return None
     last = ended[-1]
-    if (error := error_of(last)) and not error.startswith(_CRASHED):
+    if (error := error_of(last)) and not error.startswith(_BY_ITSELF):
         cause, settle_s = _sign(error) or ("repeated_rejection", 0.0)
         return Reason(cause, error, settle_s, last["ID"])
     detail = f"{len(ended)} times in replica {last.get('Slot', 1)}, last with exit code {_exit_code(last)}"

@@ -14,13 +14,13 @@ from cascade.documents import Diagnosis, Waiting
 from cascade.exit_codes import GATE_FAILED
 from cascade.planning.resource import Key
 from cascade.planning.steps import Gate
-from cascade.planning.verdict import ENDED, Cause, Reason, Task, error_of, of_error
+from cascade.planning.verdict import ENDED, Cause, Reason, error_of, of_error
 from cascade.planning.waves import Member
 from operations.failed import WorkFailed
 from operations.run import Run
 from operations.ssh import CONNECTION_LOST
 from operations.swarm.logs import last_words, plain
-from operations.swarm.standing import Standing
+from operations.swarm.standing import Standing, host_of
 
 CHECKS = 3
 _UNREAD = (docker.errors.DockerException, WorkFailed, *CONNECTION_LOST)
@@ -133,21 +133,13 @@ def _of_task(run: Run, member: Member, standing: Standing, reason: Reason) -> _A
         return _Attempt(member.hosts, standing.state)
     container = task["Status"].get("ContainerStatus", {}).get("ContainerID")
     try:
-        host = _host_of(run, task)
+        host = host_of(run, task)
     except _UNREAD as error:
         return _Attempt(member.hosts, standing.state, error_of(task), log=(_could_not(error),))
     found = _Attempt((host,) if host else member.hosts, standing.state, plain(error_of(task)))
     if not (host and container):
         return found
     return _inspected(run, Key(host, "container", container), found, task["Status"]["State"] in ENDED)
-
-
-def _host_of(run: Run, task: Task) -> str:
-    nodes = {
-        node["ID"]: str(node["Description"]["Hostname"])
-        for node in run.client(run.fleet.manager.name).nodes()
-    }
-    return nodes.get(task.get("NodeID", ""), "")
 
 
 def _of_container(run: Run, member: Member, standing: Standing) -> _Attempt:

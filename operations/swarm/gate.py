@@ -24,7 +24,7 @@ from cascade.planning.waves import Member
 from operations.run import Run
 from operations.signals import SIGNALS
 from operations.swarm.diagnosis import NotHealthy, diagnose
-from operations.swarm.standing import Standing, cluster_for, look, reason_of
+from operations.swarm.standing import Standing, as_it_ended, cluster_for, look, reason_of
 
 MANY = 3
 INTERVAL_S = 0.15
@@ -148,8 +148,10 @@ def _has_held(watch: _Watch, member: Member, reason: Reason) -> bool:
 def _remembered(watch: _Watch, member: Member, standing: Standing) -> Standing:
     """With the attempts that have ended since the gate stands: Swarm forgets the oldest."""
     ended = watch.ended.setdefault(member.name, {})
-    ended |= {task["ID"]: task for task in standing.tasks if task["ID"] in standing.ended}
-    tasks = ended | {task["ID"]: task for task in standing.tasks}
+    for task in standing.tasks:
+        if task["ID"] in standing.ended and task["ID"] not in ended:
+            ended[task["ID"]] = as_it_ended(watch.run, task)
+    tasks = ended | {task["ID"]: task for task in standing.tasks} | ended
     return replace(standing, tasks=tuple(tasks.values()))
 
 

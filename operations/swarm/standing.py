@@ -10,10 +10,20 @@ from typing import Any
 import docker.errors
 
 from cascade.planning.placement import Cluster
-from cascade.planning.verdict import ENDED, Reason, Task, error_of, of_container, of_tasks, unplaced
+from cascade.planning.verdict import (
+    ENDED,
+    UNHEALTHY,
+    Reason,
+    Task,
+    error_of,
+    of_container,
+    of_tasks,
+    unplaced,
+)
 from cascade.planning.waves import Member
 from operations.engine_client import EngineClient
 from operations.run import Run
+from operations.ssh import CONNECTION_LOST
 from operations.swarm.logs import plain
 
 Container = Mapping[str, Any]
@@ -60,6 +70,28 @@ def cluster_for(run: Run, standings: Iterable[Standing]) -> Cluster | None:
     return Cluster(tuple(manager.nodes()), tuple(manager.tasks()), services)
 
 
+def host_of(run: Run, task: Task) -> str:
+    """The host of this run that a task was given to, empty for none."""
+    nodes = run.client(run.fleet.manager.name).nodes()
+    names = {node["ID"]: str(node["Description"]["Hostname"]) for node in nodes}
+    name = names.get(task.get("NodeID", ""), "")
+    return name if name in run.chosen_hosts else ""
+
+
+def as_it_ended(run: Run, task: Task) -> Task:
+    """With what Swarm leaves out: whoever is stopped for being unhealthy may end well."""
+    container = task["Status"].get("ContainerStatus", {}).get("ContainerID")
+    if task["Status"]["State"] != "complete" or not container or not (host := host_of(run, task)):
+        return task
+    try:
+        state = run.client(host).inspect_container(container)["State"]
+    except (docker.errors.DockerException, *CONNECTION_LOST):
+        return task
+    if (state.get("Health") or {}).get("Status") != "unhealthy":
+        return task
+    return {**task, "Status": {**task["Status"], "Err": f"task: {UNHEALTHY}"}}
+
+
 def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
     """How services stand by the tasks of their newest spec; what an older spec still runs does not count."""
     if not names:
@@ -79,7 +111,7 @@ def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
     up = {task["Slot"] for task in tasks if _counts(task, ready)}
     if not tasks:
         return Standing(0, "no task yet")
-    failures = [task for task in tasks if task["Status"]["State"] in ("failed", "rejected")]
+    failures = [task for task in tasks if task["Status"]["State"] in ENDED]
     newest = next((task for task in reversed(tasks) if not _counts(task, ready)), tasks[-1])
     waiting_again = newest["Status"]["State"] not in ENDED and not error_of(newest)
     telling = failures[-1] if failures and waiting_again else newest

@@ -296,7 +296,7 @@ def just_changed(run: LocalRun) -> None:
 
 
 def rejected(task: Task) -> Task:
-    return became(task, "rejected", Err=NO_IMAGE)
+    return {**became(task, "rejected", Err=NO_IMAGE), "ID": "rejected"}
 
 
 def test_a_gate_that_fails_says_where_what_and_what_next(
@@ -537,6 +537,30 @@ def test_an_optional_agent_warns_with_its_diagnosis_and_does_not_block(
     assert warning.levelname == "WARNING"
     assert f"reason: image missing on a node: {NO_IMAGE}" in warning.message
     assert [(found.cause, found.outcome) for found in run.diagnoses] == [("image_missing", "warned")]
+
+
+@pytest.mark.parametrize(("health", "cause"), [("unhealthy", "repeated_unhealthy"), ("healthy", None)])
+def test_who_ends_well_because_it_was_unhealthy_counts_as_unhealthy(
+    health: str,
+    cause: str | None,
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+) -> None:
+    just_changed(run)
+    ended = attempts(tasks[0], 0, 2, State="complete", Err="")
+    swarm([*ended, became(tasks[0], "starting"), *tasks[1:]])
+    engine.answers["/v1.44/containers/c1/json"]["State"]["Health"] = {"Status": health}
+    watch = gates._Watch(run, host, gate_of())
+    if cause is None:
+        assert not gates._passed(watch)
+    else:
+        with pytest.raises(NotHealthy) as failed:
+            gates._passed(watch)
+        assert failed.value.diagnoses[0].cause == cause
 
 
 def test_logs_that_cannot_be_read_hide_nothing_else(
