@@ -52,12 +52,12 @@ def stand_in_archive(lab_dir: Path, say: Say = say_aloud) -> Path:
     return archive
 
 
-def image_archive(busybox: bytes, scripts: dict[str, bytes]) -> bytes:
+def image_archive(busybox: bytes, scripts: dict[str, bytes], reference: str = REFERENCE) -> bytes:
     """A `docker save` archive with one layer."""
     layer = layer_tar(root_file_system(busybox, scripts))
     config = json.dumps(image_config(hashlib.sha256(layer).hexdigest()), sort_keys=True).encode()
     config_name, layer_name = f"{hashlib.sha256(config).hexdigest()}.json", "layer.tar"
-    manifest = [{"Config": config_name, "RepoTags": [REFERENCE], "Layers": [layer_name]}]
+    manifest = [{"Config": config_name, "RepoTags": [reference], "Layers": [layer_name]}]
     return layer_tar(
         {
             config_name: Entry(0o644, config),

@@ -22,9 +22,11 @@ from lab.engine import reachable_engine
 from lab.errors import LabError
 from lab.hosts import HOSTS
 from lab.polling import until
+from lab.stand_in import image_archive
 from tests.lab import deeds
 
 REPLICAS = 114
+OTHER_IMAGE = "trial/other:lab"
 LONGEST_BY_HAND_S = 240
 ROOT = Path(__file__).parents[2]
 LOCAL = ("config.py", "deploy.py", "templates", ".lab")
@@ -311,6 +313,8 @@ def small_system(path: Path) -> Checkout:
     shutil.copytree(ROOT / "inventories", path / "inventories")
     shutil.copytree(ROOT / "group_data", path / "group_data", ignore=shutil.ignore_patterns("stacks"))
     shutil.copytree(Path(__file__).with_name("trial"), path, dirs_exist_ok=True)
+    busybox = (ROOT / ".lab/busybox").read_bytes()
+    (path / "group_data/other.tar").write_bytes(image_archive(busybox, {"other": b""}, OTHER_IMAGE))
     return Checkout(path, ROOT / ".venv")
 
 

@@ -9,21 +9,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from cascade.model.agent import kebab_case
-from lab.errors import LabError
 from lab.hosts import HOSTS
-from lab.polling import until
-from tests.lab.conftest import Checkout, look, on_host
+from tests.lab.conftest import Checkout, look
 
 STACKS = "group_data/stacks/trial"
-GROUPS = {"first": ("Registry", "Twin"), "middle": ("web", "tool", "worker"), "last": ("Reporter", "Extra")}
-SETTLED_S = 60
-# The digest of a service stands on the service, that of a host container on the container.
-_CONTAINERS = "--filter label=cascade.group={} --filter label=cascade.digest"
+# By the waves in which they start.
+GROUPS = {
+    "first": (("Registry",), ("Twin",)),
+    "middle": (("web", "tool"), ("worker",)),
+    "last": (("Reporter", "Extra"),),
+}
+_SERVICES = (
+    "docker service inspect --format '{{.Spec.Name}} {{index .Spec.Labels \"cascade.digest\"}}'"
+    " $(docker service ls -q --filter label=cascade.system=trial) 2>/dev/null"
+)
+_TASKS = (
+    "docker service ps --no-trunc --filter desired-state=running"
+    " --format '{{.Name}} {{.ID}} {{.CurrentState}}'"
+    " $(docker service ls -q --filter label=cascade.system=trial) 2>/dev/null"
+)
+_CONTAINERS = (
+    "docker ps -a --no-trunc --filter label=cascade.system=trial --filter label=cascade.digest"
+    " --format '{{.Names}} {{.ID}} {{.Label \"cascade.digest\"}} {{.Status}}'"
+)
 
 Document = dict[str, Any]
 
@@ -36,7 +50,8 @@ def name_of(group: str, agent: str) -> str:
 def edit(checkout: Checkout, group: str, change: Callable[[Document], None]) -> None:
     """Changes a group's file by what it says."""
     file = checkout.path / STACKS / f"{group}.yaml"
-    document = yaml.safe_load(file.read_text())
+    # Without the anchors, so that what is shared is changed in one place only.
+    document = json.loads(json.dumps(yaml.safe_load(file.read_text())))
     change(document)
     file.write_text(yaml.safe_dump(document, sort_keys=False))
 
@@ -94,42 +109,43 @@ def touch(checkout: Checkout, *groups: str) -> None:
         edit(checkout, group, change)
 
 
-def tasks_of(group: str) -> dict[str, set[str]]:
-    """The running tasks and host containers of a group, by agent."""
-    ids = look("mainpc", f"docker service ls -q --filter label=cascade.group={group}").split()
-    found: dict[str, set[str]] = {}
-    if ids:
-        wanted = "--filter desired-state=running --format '{{.Name}} {{.ID}} {{.CurrentState}}'"
-        for line in on_host("mainpc", f"docker service ps --no-trunc {wanted} {' '.join(ids)}").splitlines():
-            name, id_, state = line.split(" ", 2)
-            if state.startswith("Running"):
-                found.setdefault(name.rpartition(".")[0], set()).add(id_)
+@dataclass(frozen=True)
+class Seen:
+    """An agent as it stands: the digest of its spec, and its healthy replicas by ID."""
+
+    digest: str
+    replicas: frozenset[str]
+
+
+def seen() -> dict[str, Seen]:
+    """Every agent that there is, by name, whether it runs or not."""
+    replicas: dict[str, set[str]] = {}
+    for line in _lines("mainpc", _TASKS):
+        task, id_, state = line.split(" ", 2)
+        if state.startswith("Running"):
+            replicas.setdefault(task.rpartition(".")[0], set()).add(id_)
+    digests = dict(line.split() for line in _lines("mainpc", _SERVICES))
     for host in HOSTS:
-        listed = f"docker ps --no-trunc --filter health=healthy {_CONTAINERS.format(group)}"
-        for line in on_host(host.name, f"{listed} --format '{{{{.Names}}}} {{{{.ID}}}}'").splitlines():
-            name, id_ = line.split()
-            found.setdefault(name, set()).add(id_)
-    return found
+        for line in _lines(host.name, _CONTAINERS):
+            name, id_, digests[name], state = line.split(" ", 3)
+            replicas[name] = {id_} if "(healthy)" in state else set()
+    return {name: Seen(digest, frozenset(replicas.get(name, ()))) for name, digest in digests.items()}
 
 
-def digests_of(group: str) -> dict[str, str]:
-    """The digest of the spec that each agent of a group has, running or not."""
-    listed = f"docker service ls -q --filter label=cascade.group={group}"
-    show = "--format '{{.Spec.Name}} {{index .Spec.Labels \"cascade.digest\"}}'"
-    lines = look("mainpc", f"docker service inspect {show} $({listed}) 2>/dev/null").splitlines()
-    for host in HOSTS:
-        shown = "--format '{{.Names}} {{.Label \"cascade.digest\"}}'"
-        lines += on_host(host.name, f"docker ps -a {_CONTAINERS.format(group)} {shown}").splitlines()
-    return dict(line.split() for line in lines if " " in line)
+def _lines(host: str, command: str) -> list[str]:
+    return look(host, command).splitlines()
 
 
-def await_tasks(group: str, wanted: dict[str, int]) -> dict[str, set[str]]:
-    """The running tasks of a group once there are as many as wanted of each agent, and no more."""
+def of_group(found: dict[str, Seen], group: str) -> dict[str, Seen]:
+    """The agents of one group among these."""
+    return {name: agent for name, agent in found.items() if name.startswith(f"{group}_")}
 
-    def attempt() -> dict[str, set[str]]:
-        found = tasks_of(group)
-        if {name: len(ids) for name, ids in found.items()} != wanted:
-            raise LabError(f"group {group}", f"runs {found}, not {wanted}", "look at the tasks")
-        return found
 
-    return until(f"group {group}", attempt, timeout_s=SETTLED_S, next_step="look at the tasks")
+def counts(found: dict[str, Seen]) -> dict[str, int]:
+    """How many healthy replicas each agent has."""
+    return {name: len(agent.replicas) for name, agent in found.items()}
+
+
+def digests(found: dict[str, Seen]) -> dict[str, str]:
+    """The spec of each agent, by its digest."""
+    return {name: agent.digest for name, agent in found.items()}
