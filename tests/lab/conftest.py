@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,6 +34,15 @@ LOCAL = ("config.py", "deploy.py", "templates", ".lab")
 SUMMARY = re.compile(
     r"^\s*(?P<verdict>.*); seconds: .*; SSH execs: (?P<execs>.*); API writes: (?P<writes>\d+)$"
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_at_a_terminal() -> None:
+    """Under nohup, and behind a script, they may be ignored; whatever a test starts would inherit that."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, default in {**defaults, signal.SIGHUP: signal.SIG_DFL}.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 @dataclass(frozen=True)

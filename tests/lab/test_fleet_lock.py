@@ -36,9 +36,8 @@ class Running:
     def __init__(self, checkout: Checkout, *argv: str) -> None:
         self.checkout = checkout
         environment = {**os.environ, "PATH": f"{checkout.venv}/bin:{os.environ['PATH']}"}
-        # As at a terminal: where these tests themselves run under nohup or CI, signals may be ignored.
         self.process = subprocess.Popen(
-            ("env", "--default-signal=INT,TERM,HUP", *argv),
+            argv,
             cwd=checkout.path,
             env=environment,
             stdin=subprocess.DEVNULL,
