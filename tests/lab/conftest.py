@@ -39,10 +39,9 @@ SUMMARY = re.compile(
 @pytest.fixture(scope="session", autouse=True)
 def signals_as_at_a_terminal() -> None:
     """Under nohup, and behind a script, they may be ignored; whatever a test starts would inherit that."""
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    for number, default in {**defaults, signal.SIGHUP: signal.SIG_DFL}.items():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, default)
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
