@@ -18,8 +18,8 @@ GROUP = "cascade-auxiliary"
 FILE = f"group_data/stacks/cascade/{GROUP}.yaml"
 AGENT = "      - name: Executor\n"
 SERVICE = f"{GROUP}_executor"
-NOT_THERE = f'{AGENT}        volumes: ["/srv/is-not-there:/data"]\n'
-REASON = "bind source path does not exist"
+CRASHING = f'{AGENT}        environment: {{STANDIN_CRASH_AFTER_S: "0"}}\n'
+REASON = "reason: repeated crash"
 
 
 def words(command: str) -> list[str]:
@@ -109,8 +109,8 @@ def test_1_for_what_cannot_be_read(unreadable: Checkout, way: Callable[[Checkout
 
 @pytest.fixture
 def broken(variant: Checkout) -> Checkout:
-    """An update after which one agent cannot start."""
-    variant.change(FILE, AGENT, NOT_THERE)
+    """An update after which one agent ends as soon as it starts."""
+    variant.change(FILE, AGENT, CRASHING)
     return variant
 
 
