@@ -45,8 +45,10 @@ def main(task: Any) -> None:
             os.makedirs(FOLDER, exist_ok=True)
             guard()
         answer = doing[task["do"]](task)
-    except (Refused, OSError) as error:
-        answer = {"error": str(error)}
+    except Refused as refused:
+        answer = {"error": str(refused)}
+    except OSError as error:
+        answer = {"error": "%s: %s" % (error.filename or FOLDER, error.strerror)}
     print(json.dumps(answer), flush=True)
 
 

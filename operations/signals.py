@@ -36,7 +36,7 @@ class Signals:
     def pause_point(self) -> None:
         """Between two pieces of work, and while waiting: raises Interrupted when a signal has come."""
         if self.asked:
-            raise Interrupted(f"ended by {self.asked}")
+            raise Interrupted(f"interrupted by {self.asked}")
 
     def _hear(self, number: int, _frame: object) -> None:
         """In a greenlet of its own: what is raised here would hit whichever one happens to run."""

@@ -15,6 +15,7 @@ from pyinfra.api.host import Host
 
 from cascade.model.image import image_tags
 from operations.run import WorkFailed, transport_of
+from operations.signals import SIGNALS
 
 TIMEOUT_S = 60.0
 PIECE_BYTES = 1 << 20
@@ -132,6 +133,7 @@ def _told(host: Host, name: str, pieces: Iterator[bytes], offset: int, size: int
         host.log(f"{name}: {_mb(size)} of {_mb(size)} MB{resumed}")
     there, quarter, said = offset, 4 * offset // size, time.monotonic()
     for piece in pieces:
+        SIGNALS.pause_point()
         yield piece
         there += len(piece)
         if 4 * there // size > quarter or time.monotonic() - said > QUIET_S:

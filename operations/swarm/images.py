@@ -14,6 +14,7 @@ from cascade.planning.diff import Change
 from operations.credentials import NoCredentials, login_for
 from operations.registry import advice
 from operations.run import Run, WorkFailed
+from operations.signals import SIGNALS
 from operations.swarm.delivery import ask, send_archive
 
 _MILESTONES = ("Pull complete", "Already exists")
@@ -61,6 +62,7 @@ def _follow(host: Host, image: str, told: Iterable[dict[str, Any]]) -> None:
     """Says which layer is there and how large it was; raises WorkFailed with what to do."""
     bytes_of: dict[str, int] = {}
     for message in told:
+        SIGNALS.pause_point()
         layer, status = message.get("id", image), message.get("status")
         if "error" in message:
             raise _not_arrived(image, message["error"])

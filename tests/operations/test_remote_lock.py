@@ -272,3 +272,10 @@ def test_a_record_that_an_older_version_wrote_is_read(lock: LockFolder) -> None:
     lock.lock.write_text(json.dumps(older))
     assert lock.acquire("b", in_place_of=None)["held"]["process"] is None
     assert lock.do(do="beat", token="a") == {"beating": True}
+
+
+def test_a_lock_that_cannot_be_written_is_told_with_its_place_and_stays_whole(lock: LockFolder) -> None:
+    lock.acquire()
+    (lock.folder / "lock.new").mkdir()
+    assert lock.do(do="beat", token="a")["error"] == f"{lock.lock}.new: Is a directory"
+    assert lock.record["token"] == "a"

@@ -11,6 +11,8 @@ import pytest
 from pyinfra.api.host import Host
 from pyinfra.api.state import StateStage
 
+from cascade.planning.steps import Gate
+from cascade.planning.target import target_of
 from operations.failed import WorkFailed
 from operations.polling import poll
 from operations.signals import SIGNALS, Interrupted
@@ -97,7 +99,7 @@ def test_the_first_signal_ends_work_at_its_next_pause(number: signal.Signals, st
     process = start("working")
     process.send_signal(number)
     said = process.communicate(timeout=30)[0]
-    assert said.endswith(f"paused: ended by {number.name}\n")
+    assert said.endswith(f"paused: interrupted by {number.name}\n")
     assert "a bystander was hit" not in said
     assert process.returncode == 1
 
@@ -123,7 +125,7 @@ def test_a_terminal_that_closes_is_no_signal_to_who_asked_not_to_hear_it(start: 
     process = start("working", "nohup")
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30)[0].endswith("paused: ended by SIGTERM\n")
+    assert process.communicate(timeout=30)[0].endswith("paused: interrupted by SIGTERM\n")
 
 
 @pytest.fixture
@@ -159,8 +161,8 @@ def test_a_gate_ends_between_two_looks(run: LocalRun, host: Host, monkeypatch: p
 
     monkeypatch.setattr(SIGNALS, "asked", "")
     monkeypatch.setattr(gates, "_passed", look)
-    with pytest.raises(Interrupted, match="ended by SIGINT"):
-        gates.hold(run, host, None)  # type: ignore[arg-type]
+    with pytest.raises(Interrupted, match="interrupted by SIGINT"):
+        gates.hold(run, host, Gate(target_of(run.fleet).waves[0], {}, 0.0))
     assert looks == ["looks"]
 
 
