@@ -467,15 +467,13 @@ class Run:
 
     def _where_it_stands(self) -> Iterator[str]:
         """Where a run ended that neither came to its end nor failed at a gate, which says it by itself."""
-        plan = self.__dict__.get("_plan")
-        if self.code not in (ERROR, UNREACHABLE) or plan is None or not plan.steps:
-            return
         if self.state.current_stage < StateStage.Execute:
-            yield "nothing was changed"
-        else:
+            if SIGNALS.asked:
+                yield "nothing was changed"
+        elif self.code in (ERROR, UNREACHABLE) and "_plan" in self.__dict__:
             begun = {change.key for change in self.rolled_out}
-            yield from where_it_stands(plan, self.steps_ended, begun)
-        yield f"next: {self.again}"
+            yield from where_it_stands(self._plan, self.steps_ended, begun)
+            yield f"next: {self.again}"
 
     @property
     def again(self) -> str:

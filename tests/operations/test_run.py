@@ -23,6 +23,7 @@ from cascade.planning.preflight import Finding
 from cascade.planning.target import target_of
 from operations.fleet import load_fleet
 from operations.run import Run, Stopped, WorkFailed
+from operations.signals import SIGNALS
 from tests.fleets import ROOT, group_data, lab_fleet
 from tests.operations.conftest import Snapshots
 
@@ -371,3 +372,29 @@ def test_hosts_that_are_not_there_are_all_named_with_a_code_of_their_own(folder:
         assert f"[{host}]" in done.stderr
     assert "failed with exit code 6" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "signal", "said"),
+    [
+        (StateStage.Prepare, ERROR, "", []),
+        (StateStage.Prepare, ERROR, "SIGINT", ["nothing was changed"]),
+        (StateStage.Execute, GATE_FAILED, "", []),
+        (StateStage.Execute, UNREACHABLE, "", ["next: pyinfra -y lab.py deploy.py"]),
+        (StateStage.Disconnect, ERROR, "SIGINT", ["next: pyinfra -y lab.py deploy.py"]),
+    ],
+)
+def test_a_run_that_was_cut_off_says_where_things_stand(
+    stage: StateStage,
+    code: int,
+    signal: str,
+    said: list[str],
+    run: Run,
+    converged: Snapshots,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SIGNALS, "asked", signal)
+    planned(run, converged).inventory_file = "lab.py"
+    run.state.set_stage(stage)
+    run.code = code
+    assert [*run._where_it_stands()] == said
