@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
+import gevent
 from paramiko import SSHException
 from pyinfra.api.host import Host
 
@@ -55,9 +56,10 @@ class HostJournal:
             raise WorkFailed(f"{self._host.name}: the journal did not take: {line}: {error}") from error
 
     def close(self) -> None:
-        """Returns when the last line has been taken."""
+        """Returns when the last line has been taken; raises WorkFailed when it is not in time."""
         self._channel.shutdown_write()
-        self._channel.recv_exit_status()
+        with gevent.Timeout(PATIENCE_S, WorkFailed(f"not taken within {PATIENCE_S} s")):
+            self._channel.recv_exit_status()
         self._channel.close()
 
 

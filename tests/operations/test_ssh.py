@@ -167,8 +167,11 @@ def test_what_fails_with_its_connection_is_told_as_that(
     assert said == ("the connection to mainpc was lost" if cut == UNREACHABLE else str(failure))
 
 
-def test_a_group_goes_not_back_over_a_connection_that_is_lost(run: LocalRun, connection: Transport) -> None:
+def test_a_group_goes_not_back_over_a_connection_that_is_lost(
+    run: LocalRun, connection: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection.active = False
+    monkeypatch.setattr(run, "plan", lambda: pytest.fail("it looked for what to put back"))
     for failure in (requests.ConnectionError("aborted"), Lost("gone")):
         assert _gone_back(run, "cascade-core", failure) is failure
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from pyinfra.api.host import Host
 
@@ -252,6 +253,17 @@ def test_a_logger_that_died_is_told_apart_from_a_lost_connection(
     pipe.alive = connected
     with pytest.raises(WorkFailed if connected else OSError, match="Socket is closed"):
         journal.write("a=1")
+
+
+def test_a_host_that_never_takes_the_last_line_holds_up_nobody_for_ever(
+    logger: Callable[[str], Pipe], host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = logger("exit 0")
+    journal = HostJournal(host)
+    monkeypatch.setattr(audit, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(pipe, "recv_exit_status", lambda: gevent.sleep(60))
+    with pytest.raises(WorkFailed, match="not taken within"):
+        journal.close()
 
 
 def test_by_hand_a_thing_that_is_done_is_noted(trail: Trail, sheets: Sheets, host: Host) -> None:
