@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from shlex import quote
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker.errors
+from pyinfra.api.host import Host
 
 from cascade.diagnosis_report import diagnosis_lines
 from cascade.documents import Diagnosis, Waiting
@@ -23,6 +25,7 @@ from operations.swarm.logs import last_words, plain
 from operations.swarm.standing import Standing, host_of
 
 CHECKS = 3
+_INIT_FAILED = re.compile(r"^\[FATAL tini .*\] exec (?P<what>.+) failed: (?P<why>.+)")
 _UNREAD = (docker.errors.DockerException, WorkFailed, *CONNECTION_LOST)
 _STATUS = "cascade status {inventory}{rehearsal}"
 _DOCTOR = "cascade doctor {inventory}{rehearsal}"
@@ -38,7 +41,7 @@ _LOOK: Mapping[Cause, str] = {
     "no_suitable_node": _PLAN,
     "port_taken": _DOCTOR,
     "bad_mount": _DOCTOR,
-    "network_overlap": _DOCTOR,
+    "network_overlap": "{ssh} sudo docker network ls",
     "bad_seccomp": _RENDER,
     "not_executable": _RENDER,
     "refused": _RENDER,
@@ -102,6 +105,7 @@ def diagnose_refusal(run: Run, gate: Gate, member: Member, error: str) -> Diagno
 def _diagnosis(
     run: Run, gate: Gate, member: Member, healthy: int, reason: Reason, attempt: _Attempt
 ) -> Diagnosis:
+    reason = _seen_through(reason, attempt)
     return Diagnosis(
         wave=str(gate.wave),
         group=member.group,
@@ -122,8 +126,18 @@ def _diagnosis(
         waiting=_waiting(run, gate, member),
         outcome="warned" if member.optional else "left",
         removed=(),
-        next_commands=tuple(_next(run, member, reason.cause, bool(attempt.log))),
+        next_commands=tuple(
+            _next(run, member, next(iter(attempt.hosts), member.key.host), reason.cause, bool(attempt.log))
+        ),
     )
+
+
+def _seen_through(reason: Reason, attempt: _Attempt) -> Reason:
+    """A first process of Docker's own starts, and crashes, where there is nothing to execute."""
+    if reason.cause == "repeated_crash":
+        for found in filter(None, map(_INIT_FAILED.search, reversed(attempt.log))):
+            return replace(reason, cause="not_executable", detail=f"{found['what']}: {found['why']}")
+    return reason
 
 
 def _of_task(run: Run, member: Member, standing: Standing, reason: Reason) -> _Attempt:
@@ -183,13 +197,28 @@ def _waiting(run: Run, gate: Gate, member: Member) -> Waiting:
     )
 
 
-def _next(run: Run, member: Member, cause: Cause, spoke: bool) -> Iterator[str]:
+def _next(run: Run, member: Member, host: str, cause: Cause, spoke: bool) -> Iterator[str]:
     said = {
-        "inventory": quote(run.inventory_file),
-        "agent": quote(f"{member.group}/{member.agent}"),
-        "group": quote(member.group),
+        "inventory": shlex.quote(run.inventory_file),
+        "agent": shlex.quote(f"{member.group}/{member.agent}"),
+        "group": shlex.quote(member.group),
         "rehearsal": " --stand-ins" if run.fleet.options.stand_ins else "",
+        "ssh": _ssh(run.state.inventory.get_host(host)),
     }
     commands = [_LOGS] if spoke else []
     commands += [_LOOK[cause]] if cause in _LOOK else []
     yield from (command.format(**said) for command in commands or [_STATUS])
+
+
+def _ssh(host: Host) -> str:
+    """How a person logs in there, with what the inventory says of it."""
+    known_hosts = host.data.get("ssh_known_hosts_file")
+    options = {
+        "-p": host.data.get("ssh_port"),
+        "-i": host.data.get("ssh_key"),
+        "-o": f"UserKnownHostsFile={known_hosts}" if known_hosts else None,
+    }
+    said = [word for name, value in options.items() if value for word in (name, str(value))]
+    user = host.data.get("ssh_user")
+    address = host.data.get("ssh_hostname") or host.name
+    return shlex.join(["ssh", *said, f"{user}@{address}" if user else str(address)])

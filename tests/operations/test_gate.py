@@ -334,19 +334,24 @@ def attempts(task: Task, first: int, last: int, **status: Any) -> list[Task]:
     ]
 
 
+Crashed = Callable[..., Diagnosis]
+
+
 @pytest.fixture
 def crashed(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
     host: Host,
+    engine: Engine,
     gate_of: Callable[..., Gate],
-) -> Callable[[], Diagnosis]:
-    """Has the third replica crash three times while a gate waits, and gives the diagnosis."""
+) -> Crashed:
+    """Has the third replica crash three times, with these words, and gives the diagnosis."""
 
-    def diagnosed() -> Diagnosis:
+    def diagnosed(words: bytes = b"\x1b[31mlast words\n") -> Diagnosis:
         just_changed(run)
         swarm([*tasks[:2], *attempts(tasks[2], 0, 3), became(tasks[2], "ready")])
+        engine.answers["/v1.44/containers/c1/logs"] = b"HTTP/1.0 200 OK\r\n\r\n" + frame(words)
         with pytest.raises(NotHealthy) as failed:
             gates.hold(run, host, gate_of())
         (diagnosis,) = failed.value.diagnoses
@@ -355,7 +360,7 @@ def crashed(
     return diagnosed
 
 
-def test_a_diagnosis_has_what_is_left_of_the_attempt_that_ended_it(crashed: Callable[[], Diagnosis]) -> None:
+def test_a_diagnosis_has_what_is_left_of_the_attempt_that_ended_it(crashed: Crashed) -> None:
     found = crashed()
     assert (found.cause, found.exit_code, found.oom) == ("repeated_crash", 137, True)
     assert found.reason == ("repeated crash: 3 times in replica 3, last with exit code 137, out of memory")
@@ -365,11 +370,28 @@ def test_a_diagnosis_has_what_is_left_of_the_attempt_that_ended_it(crashed: Call
     assert found.next_commands == (f"cascade logs '' {found.group}/{found.agent}",)
 
 
-def test_the_lines_of_a_diagnosis_are_fit_for_any_terminal(crashed: Callable[[], Diagnosis]) -> None:
+def test_the_lines_of_a_diagnosis_are_fit_for_any_terminal(crashed: Crashed) -> None:
     lines = [*diagnosis_lines(crashed())]
     assert "  exit code: 137, out of memory" in lines
     assert lines[lines.index("  last health checks:") + 1] == "    check 2"
     assert all(line.isprintable() for line in lines)
+
+
+def test_an_init_that_finds_nothing_to_execute_does_not_hide_it(crashed: Crashed) -> None:
+    found = crashed(b"[FATAL tini (7)] exec /no/such failed: No such file or directory\n")
+    assert found.cause == "not_executable"
+    assert found.reason.startswith("executable not found or not permitted: /no/such: No such file")
+
+
+def test_where_nothing_of_cascade_helps_the_next_command_logs_in_on_the_host(
+    run: LocalRun, fleet: Fleet
+) -> None:
+    (wave, *_) = rollout_order(fleet)
+    (one, *_) = wave.members
+    data = run.state.inventory.get_host(one.key.host).data
+    data.ssh_port, data.ssh_key, data.ssh_user, data.ssh_hostname = 2222, "my key", "me", "192.0.2.9"
+    found = diagnose_refusal(run, Gate(wave, {one.name: 1}, 0.0), one, "Pool overlaps with other one")
+    assert found.next_commands == ("ssh -p 2222 -i 'my key' me@192.0.2.9 sudo docker network ls",)
 
 
 def test_who_waits_for_an_agent_is_told_by_need_group_and_order(run: LocalRun, fleet: Fleet) -> None:

@@ -22,6 +22,7 @@ from cascade.planning.target import target_of
 from operations.lock import Lost
 from operations.run import WorkFailed
 from operations.swarm import rollout
+from operations.swarm.diagnosis import NotHealthy, diagnose_refusal
 from operations.swarm.rollout import pass_gate, roll_out_service
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
@@ -163,8 +164,67 @@ def test_an_update_that_the_engine_refuses_is_undone_too(
     with pytest.raises(WorkFailed) as failed:
         roll_out_service(run, host, change)
     assert failed.value.code == ROLLED_BACK
-    assert "bad spec" in str(failed.value)
+    assert "  reason: refused by the engine: rpc error: bad spec" in str(failed.value).splitlines()
+    assert [(found.cause, found.outcome) for found in run.diagnoses] == [("refused", "went_back")]
     assert len(updates(engine)) == 2
+
+
+@pytest.mark.usefixtures("engine_has")
+def test_an_optional_agent_that_the_engine_refuses_warns_and_is_not_waited_for(
+    run: LocalRun, host: Host, engine: Engine, planned: Callable[..., Plan], caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = planned(one_gone)
+    steps = plan.steps["rollout"]
+    gates = {id(work): work for step in steps for work in step.work.values() if isinstance(work, Gate)}
+    (gate,) = gates.values()
+    only = tuple(replace(one, optional=True) for one in gate.wave.members if one.name == COORDINATOR)
+    alone = replace(gate, wave=replace(gate.wave, members=only))
+    step = replace(steps[-1], work={"mainpc": alone})
+    run.__dict__["_plan"] = replace(plan, steps={**plan.steps, "rollout": (*steps[:-1], step)})
+    refused = b'{"message":"driver failed: port is already allocated"}'
+    engine.answers[f"{CODE}/create"] = b"HTTP/1.0 500 No\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(refused),
+        refused,
+    )
+    (change,) = plan.changes
+    roll_out_service(run, host, change)
+    pass_gate(run, host, alone)
+    assert [(found.cause, found.outcome) for found in run.diagnoses] == [("port_taken", "warned")]
+    assert run.warned
+    assert "it is optional: the rollout goes on without it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "outcome", "logs"),
+    [(other_environment, "went_back", True), (one_gone, "went_back", False), (all_gone, "left", True)],
+)
+@pytest.mark.usefixtures("engine_has")
+def test_a_diagnosis_says_what_was_done_about_it_and_what_helps_then(
+    by_hand: Callable[[list[Any]], None],
+    outcome: str,
+    logs: bool,
+    run: LocalRun,
+    host: Host,
+    planned: Callable[..., Plan],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = rolled_out(run, host, planned(by_hand))
+    (coordinator,) = (one for one in gate.wave.members if one.name == COORDINATOR)
+    found = diagnose_refusal(run, gate, coordinator, "no")
+    found = found.model_copy(update={"next_commands": ("cascade logs x y", "cascade status x")})
+    failures = iter([NotHealthy([found])])
+
+    def hold(*_: object) -> None:
+        for failure in failures:
+            raise failure
+
+    monkeypatch.setattr(rollout, "hold", hold)
+    with pytest.raises(NotHealthy):
+        pass_gate(run, host, gate)
+    (kept,) = run.diagnoses
+    assert kept.outcome == outcome
+    assert kept.removed == ((COORDINATOR,) if by_hand is one_gone else ())
+    assert ("cascade logs x y" in kept.next_commands) is logs
 
 
 class Once(dict[str, Any]):
