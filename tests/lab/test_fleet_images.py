@@ -20,7 +20,6 @@ from typing import Any
 import bcrypt
 import pytest
 
-from cascade.exit_codes import LOCKED
 from lab.errors import LabError
 from lab.hosts import HOSTS
 from lab.polling import until
@@ -270,8 +269,6 @@ def test_an_interrupted_transfer_goes_on_and_is_whole_on_both_hosts_before_anyth
     there = {host.name: part_size(host.name, image) for host in HOSTS}
     assert all(0 < count < size for count in there.values())
     received = {host.name: bytes_received(host.name) for host in HOSTS}
-    assert variant.deploy().code == LOCKED, "the lock of the one that was killed has not expired yet"
-    variant.run("cascade", "lock", "release", "inventories/lab.py", "--force").ok()
     resumed = variant.deploy().ok()
 
     assert len(re.findall(r"heavy\.tar: .* of 2\d\d\.\d MB, resumed at \d+\.\d MB", resumed.err)) >= 2

@@ -157,14 +157,36 @@ def test_five_that_do_not_wait_are_told_who_is_at_work(start: Start) -> None:
     assert len([line for line in lines()[before:] if line["kind"] == "service"]) == len(done)
 
 
-def test_the_one_after_a_killed_holder_says_whom_it_took_over_from(start: Start, fleet: Checkout) -> None:
+def killed_by_a_lack_of_memory(start: Start) -> dict[str, Any]:
+    """The lock that a run leaves behind."""
     killed = start("killed")
     record = held_by(killed)
     killed.process.kill()
     assert killed.ended().code == -signal.SIGKILL
+    return record
+
+
+def test_the_one_after_a_run_that_was_killed_here_takes_the_lock_over(start: Start, fleet: Checkout) -> None:
+    record = killed_by_a_lack_of_memory(start)
+    left = status(fleet)
+    assert (left["held"], left["holder"]["owner"]) == (False, record["owner"])
+    after = start("after").ended().ok()
+    assert re.search(
+        rf"took the lock over from {record['owner']} since .*, for: deploy, {LAB}, whose process is gone",
+        after.err,
+    )
+    assert value_of_the_agent() == "after"
+    assert status(fleet) == {"held": False, "holder": None}
+
+
+def test_the_one_after_a_run_that_was_killed_elsewhere_waits_until_it_expires(
+    start: Start, fleet: Checkout
+) -> None:
+    record = killed_by_a_lack_of_memory(start)
+    changed_by_hand("r['process']['machine'] = 'another'")
     assert start("early").ended().code == 5
     assert status(fleet)["holder"]["owner"] == record["owner"]
-    silent_for(91)
+    changed_by_hand("r['uptime_s'] -= 91")
     assert status(fleet)["holder"]["expired"]
     after = start("after").ended().ok()
     assert re.search(
@@ -176,12 +198,9 @@ def test_the_one_after_a_killed_holder_says_whom_it_took_over_from(start: Start,
     assert status(fleet) == {"held": False, "holder": None}
 
 
-def silent_for(seconds: float) -> None:
-    """As if the holder had not been heard of for so long."""
-    edit = (
-        f"import json; p = '{FOLDER}/lock'; r = json.load(open(p)); r['uptime_s'] -= {seconds};"
-        " json.dump(r, open(p, 'w'))"
-    )
+def changed_by_hand(how: str) -> None:
+    """Changes the lock's record, r."""
+    edit = f"import json; p = '{FOLDER}/lock'; r = json.load(open(p)); {how}; json.dump(r, open(p, 'w'))"
     on_host("mainpc", f'python3 -c "{edit}"')
 
 
@@ -195,7 +214,8 @@ def test_a_run_that_is_ended_gives_the_lock_back(
     running.process.send_signal(number)
     ended = running.ended()
     assert ended.code == 1
-    assert "interrupted: what was begun stays as it is" in ended.err
+    assert f"{number.name}: the run ends at its next safe point" in ended.err
+    assert "next: pyinfra -y inventories/lab.py deploy.py" in ended.err
     assert "Traceback" not in ended.err
     assert status(fleet) == {"held": False, "holder": None}
 
