@@ -32,7 +32,7 @@ from operations.lock import (
 )
 from operations.process import identity, is_gone
 from operations.run import Stopped
-from operations.signals import ENDING
+from operations.signals import ENDING, Interrupted
 from tests.fleets import ROOT
 from tests.operations.conftest import LocalRun
 from tests.operations.lock_folder import LockFolder
@@ -489,6 +489,21 @@ def test_a_command_holds_it_for_as_long_as_it_changes_something(
     assert not folder.lock.exists()
     with pytest.raises(WorkFailed, match="a reason"), deploying.locked("down"):
         raise WorkFailed("a reason")
+    assert not folder.lock.exists()
+
+
+def test_a_command_that_a_signal_ends_gives_it_back_and_fails(
+    deploying: LocalRun, folder: LockFolder
+) -> None:
+    at_work = []
+
+    def change() -> None:
+        at_work.append(deploying.at_work)
+        raise Interrupted("interrupted by SIGTERM")
+
+    with pytest.raises(WorkFailed, match="interrupted by SIGTERM"), deploying.locked("down"):
+        change()
+    assert [*at_work, deploying.at_work] == [True, False]
     assert not folder.lock.exists()
 
 
