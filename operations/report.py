@@ -12,6 +12,7 @@ from pyinfra import logger
 from cascade.documents import ReportDocument, ReportedChange, json_of
 from cascade.exit_codes import ERROR
 from cascade.files import write_whole
+from cascade.planning.audit import DONE
 from cascade.planning.specs import LABEL_RELEASE
 from operations.operator import operator
 
@@ -32,15 +33,14 @@ def reported(path: object, inventory: Path, purpose: str) -> Iterator[None]:
         raise
 
 
-def write_report(run: Run, path: str, plan: Plan | None, deployed: bool) -> bool:
+def write_report(run: Run, path: str, plan: Plan | None) -> bool:
     """Writes down how a run ended; says so and gives False where that cannot be done."""
-    recorded = plan.release_number if plan and deployed else int(_latest(plan))
     found = document(
         str(Path(run.inventory_file).absolute()),
         run.purpose,
         run.code or 0,
         run=run.id,
-        release=recorded or None,
+        release=_release(run, plan),
         changes=tuple(
             ReportedChange.model_validate({"reason": "", **entry.document()}) for entry in run.trail.entries
         ),
@@ -56,8 +56,11 @@ def document(inventory: str, purpose: str, exit_code: int, **more: object) -> Re
     return ReportDocument.model_validate(said | begun)
 
 
-def _latest(plan: Plan | None) -> str:
-    return (plan.latest or {}).get(LABEL_RELEASE, "0") if plan else "0"
+def _release(run: Run, plan: Plan | None) -> int | None:
+    """The one that this run recorded, or else the last one before it."""
+    recorded = [entry.name for entry in run.trail.entries if (entry.kind, entry.result) == ("release", DONE)]
+    number = recorded[-1] if recorded else (plan.latest or {}).get(LABEL_RELEASE) if plan else None
+    return int(number) if number else None
 
 
 def _write(path: Path, report: ReportDocument) -> bool:

@@ -462,7 +462,7 @@ class Run:
 
     def _report(self) -> None:
         path = self.fleet.options.report if "fleet" in self.__dict__ else None
-        if path and not write_report(self, path, self.__dict__.get("_plan"), self._deployed):
+        if path and not write_report(self, path, self.__dict__.get("_plan")):
             self.code = self.code or ERROR
 
     def _where_it_stands(self) -> Iterator[str]:
