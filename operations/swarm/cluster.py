@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import docker.errors
@@ -11,6 +12,7 @@ from cascade.planning.diff import Change
 from cascade.planning.observed import earlier_entries
 from operations.polling import poll
 from operations.run import Run, WorkFailed
+from operations.swarm.versions import update_latest
 
 MANAGEMENT_PORT = 2377
 NODE_DEADLINE_S = 60.0
@@ -55,10 +57,13 @@ def settle(run: Run, host: Host, change: Change) -> None:
     node_id = run.client(change.key.name).info()["Swarm"]["NodeID"]
     manager = run.client(host.name)
     node = poll(f"node {change.key.name} in the Swarm", lambda: _ready(manager, node_id), NODE_DEADLINE_S)
-    labels = {**(node["Spec"].get("Labels") or {}), **change.desired["labels"]}
-    availability = change.desired["availability"]
-    spec = {**node["Spec"], "Labels": labels, "Availability": availability}
-    manager.update_node(node_id, node["Version"]["Index"], spec)
+
+    def update(current: Mapping[str, Any]) -> None:
+        labels = {**(current["Spec"].get("Labels") or {}), **change.desired["labels"]}
+        spec = {**current["Spec"], "Labels": labels, "Availability": change.desired["availability"]}
+        manager.update_node(node_id, current["Version"]["Index"], spec)
+
+    update_latest(f"node {change.key.name}", lambda: manager.inspect_node(node_id), update)
     for entry in earlier_entries(node, manager.nodes()):
         manager.remove_node(entry)
 

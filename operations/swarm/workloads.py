@@ -12,6 +12,7 @@ from pyinfra.api.host import Host
 from cascade.planning.diff import Change
 from operations.engine_client import EngineClient
 from operations.run import Run, WorkFailed
+from operations.swarm.versions import update_latest
 
 
 def apply_service(run: Run, host: Host, change: Change) -> None:
@@ -29,9 +30,13 @@ def apply_service(run: Run, host: Host, change: Change) -> None:
     if change.action in ("create", "replace"):
         client.create_service(template, **parts)
         return
-    current = client.inspect_service(change.key.name)
-    template["ForceUpdate"] = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
-    client.update_service(current["ID"], current["Version"]["Index"], task_template=template, **parts)
+
+    def update(current: Mapping[str, Any]) -> None:
+        forced = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
+        latest = {"task_template": {**template, "ForceUpdate": forced}, **parts}
+        client.update_service(current["ID"], current["Version"]["Index"], **latest)
+
+    update_latest(change.key.name, lambda: client.inspect_service(change.key.name), update)
 
 
 def _with_config_ids(client: EngineClient, template: Mapping[str, Any]) -> dict[str, Any]:
