@@ -18,12 +18,13 @@ from cascade.diagnosis_report import diagnosis_lines
 from cascade.documents import Diagnosis
 from cascade.model.strict import printable_lines
 from cascade.planning.placement import Cluster
-from cascade.planning.steps import Gate
+from cascade.planning.steps import SETTLE_S, Gate
 from cascade.planning.verdict import Cause, Reason, Task
 from cascade.planning.waves import Member
 from operations.run import Run
 from operations.signals import SIGNALS
 from operations.swarm.diagnosis import NotHealthy, diagnose
+from operations.swarm.paused import go_on
 from operations.swarm.standing import Standing, as_it_ended, cluster_for, look, reason_of
 
 MANY = 3
@@ -43,6 +44,7 @@ class _Watch:
     before: dict[str, Standing] = field(default_factory=dict)
     ended: dict[str, dict[str, Task]] = field(default_factory=dict)
     told_since: dict[str, tuple[Cause, float]] = field(default_factory=dict)
+    stuck_since: dict[str, float] = field(default_factory=dict)
     abandoned: set[str] = field(default_factory=set)
     up: set[str] = field(default_factory=set)
 
@@ -77,6 +79,7 @@ def _passed(watch: _Watch) -> bool:
     }
     _tell(watch, pending)
     _lose(watch, pending)
+    _let_go_on(watch, pending)
     watch.well_since = None if pending else watch.well_since or time.monotonic()
     return watch.well_since is not None and time.monotonic() - watch.well_since >= watch.gate.hold_s
 
@@ -120,6 +123,15 @@ def warn(run: Run, host: Host, diagnoses: Iterable[Diagnosis]) -> None:
         run.diagnoses.append(diagnosis)
         said = "\n".join((f"{diagnosis.name} is optional and not healthy", *diagnosis_lines(diagnosis)))
         host.log(printable_lines(said), logger.warning)
+
+
+def _let_go_on(watch: _Watch, pending: Mapping[str, Standing]) -> None:
+    """One failed task that Swarm has replaced is no failure, though it pauses the update before the rest."""
+    stuck = {name for name, standing in pending.items() if standing.stuck}
+    watch.stuck_since = {name: watch.stuck_since.get(name, time.monotonic()) for name in stuck}
+    for name, since in watch.stuck_since.items():
+        if time.monotonic() - since >= SETTLE_S and go_on(watch.run.client(watch.host.name), name):
+            watch.host.log(f"{name}: Swarm had paused its update for a failed task, which it has replaced")
 
 
 def _lost(watch: _Watch, member: Member, standing: Standing, cluster: Cluster | None) -> Reason | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -34,7 +34,8 @@ class Standing:
     """One workload at one look: healthy replicas, and what there is to say of one that is not.
 
     `tasks` are those of a service's newest spec, the oldest first, and `telling` the one that says most;
-    `container` is the inspection of a host container, None where there is none.
+    `container` is the inspection of a host container, None where there is none. `stuck` says that every
+    replica which was begun is healthy, and that the Swarm has paused the update before the others.
     """
 
     healthy: int
@@ -42,11 +43,16 @@ class Standing:
     tasks: tuple[Task, ...] = ()
     telling: Task | None = None
     container: Container | None = None
+    stuck: bool = False
 
     @property
     def ended(self) -> frozenset[str]:
         """The attempts of a service that have ended."""
         return frozenset(task["ID"] for task in self.tasks if task["Status"]["State"] in ENDED)
+
+    @property
+    def all_begun_are_up(self) -> bool:
+        return self.healthy == len({task["Slot"] for task in self.tasks}) > 0
 
     @property
     def restarts(self) -> int:
@@ -97,14 +103,21 @@ def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
     if not names:
         return {}
     manager = run.client(run.fleet.manager.name)
-    services = {service["ID"]: service["Spec"]["Name"] for service in manager.services({"name": names})}
+    found_services = manager.services({"name": names})
+    services = {service["ID"]: service["Spec"]["Name"] for service in found_services}
+    paused = {
+        service["Spec"]["Name"]
+        for service in found_services
+        if service.get("UpdateStatus", {}).get("State") == "paused"
+    }
     ready = {node["ID"] for node in manager.nodes() if node["Status"]["State"] == "ready"}
     tasks = manager.tasks({"service": sorted(services), "_up-to-date": ["true"]})
     tasks.sort(key=lambda task: (task["ServiceID"], task["CreatedAt"]))
     by_service = {
         services[id_]: list(found) for id_, found in groupby(tasks, key=lambda task: task["ServiceID"])
     }
-    return {name: _of_tasks(by_service.get(name, []), ready) for name in names}
+    found = {name: _of_tasks(by_service.get(name, []), ready) for name in names}
+    return {name: replace(one, stuck=name in paused and one.all_begun_are_up) for name, one in found.items()}
 
 
 def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:

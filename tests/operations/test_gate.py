@@ -561,6 +561,53 @@ def test_an_optional_agent_warns_with_its_diagnosis_and_does_not_block(
     assert [(found.cause, found.outcome) for found in run.diagnoses] == [("image_missing", "warned")]
 
 
+@pytest.mark.parametrize(
+    ("state", "slots", "goes_on"),
+    [("paused", 2, True), ("paused", 0, False), ("updating", 2, False), ("paused", 3, False)],
+)
+def test_an_update_that_one_failed_task_paused_goes_on_once_the_task_is_replaced(
+    state: str,
+    slots: int,
+    goes_on: bool,
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
+    swarm(tasks[:slots])
+    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
+    service["UpdateStatus"] = {"State": state}
+    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
+    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    gates._passed(gates._Watch(run, host, gate_of(hold_s=60.0)))
+    posted = [asked.body for asked in engine.asked if asked.method == "POST"]
+    assert [body["TaskTemplate"] for body in posted] == [service["Spec"]["TaskTemplate"]] * goes_on
+
+
+def test_a_pause_is_believed_only_when_it_stays(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+) -> None:
+    swarm(tasks[:2])
+    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
+    service["UpdateStatus"] = {"State": "paused"}
+    watch = gates._Watch(run, host, gate_of())
+    assert not gates._passed(watch)
+    assert run.writes == 0
+    assert COORDINATOR in watch.stuck_since
+    service["UpdateStatus"] = {"State": "updating"}
+    assert not gates._passed(watch)
+    assert watch.stuck_since == {}
+
+
 @pytest.mark.parametrize(("health", "cause"), [("unhealthy", "repeated_unhealthy"), ("healthy", None)])
 def test_who_ends_well_because_it_was_unhealthy_counts_as_unhealthy(
     health: str,
