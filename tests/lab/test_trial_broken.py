@@ -115,7 +115,7 @@ ROWS = {
     "crash after 20 s": Row(
         "middle",
         "worker",
-        {**shell("sleep 20; exit 9"), "healthcheck": {"start_period": "40s"}},
+        {**shell("echo waiting in vain; sleep 20; exit 9"), "healthcheck": {"start_period": "40s"}},
         "repeated_crash",
         ("exit code 9",),
     ),
@@ -125,7 +125,7 @@ ROWS = {
         "web",
         {**env(STANDIN_UNHEALTHY_AFTER_S=4), "deploy": {"update_config": {"delay": "15s"}}},
         "repeated_unhealthy",
-        ("unhealthy, as told",),
+        ("the server answered with an error",),
     ),
     "out of memory": Row("middle", "worker", env(STANDIN_EAT_MEMORY_MB=200), "repeated_crash", ("memory",)),
     "no such program": Row(
