@@ -30,6 +30,7 @@ from cascade.planning.preflight import (
     query_for,
     worth_saying,
 )
+from cascade.planning.specs import CONFIG_FOLDER
 from cascade.planning.target import target_of
 from tests.readings import captured_readings
 
@@ -681,6 +682,11 @@ def test_a_path_is_looked_for_on_every_host_where_its_agents_may_run(running: Sc
     assert query_for(running.facts, "pc2", "w")["paths"] == []
 
 
+def test_what_the_run_itself_puts_on_a_host_is_not_looked_for(running: Scene) -> None:
+    mounting(running, source=f"{CONFIG_FOLDER}/core_limits-0123456789ab")
+    assert query_for(running.facts, "mainpc", "w")["paths"] == []
+
+
 def test_the_command_for_a_strange_path_is_safe_to_run(running: Scene) -> None:
     mounting(running, source="/srv/a b; reboot")
     (finding,) = running.said("mainpc", "mounts")
@@ -773,6 +779,13 @@ def test_what_a_wave_before_gives_back_is_room_for_the_next(settled: Scene) -> N
     (service,) = settled.fleet.groups["cascade-core"].services.values()
     nothing = service.deploy.resources.model_copy(update={"reservations": Resources()})
     settled.change_service("cascade-core", deploy=service.deploy.model_copy(update={"resources": nothing}))
+    assert without_room(settled) == set()
+
+
+def test_agents_that_are_removed_leave_their_room(settled: Scene) -> None:
+    settled.change_service(START_FIRST, environment={"NEW": "1"})
+    core = settled.fleet.groups["cascade-core"].model_copy(update={"enabled": False})
+    settled.fleet = replace(settled.fleet, groups={**settled.fleet.groups, "cascade-core": core})
     assert without_room(settled) == set()
 
 
