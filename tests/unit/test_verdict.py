@@ -168,6 +168,11 @@ def test_a_replica_that_ended_with_a_successor_has_not_ended_for_good() -> None:
     assert of_tasks(ended("failing", "t_once", then="ready"), (), None) is None
 
 
+def test_an_end_of_which_swarm_has_not_heard_yet_is_not_the_last() -> None:
+    (task,) = ended("failing", "t_once")
+    assert of_tasks([{**task, "DesiredState": "running"}], (), None) is None
+
+
 def test_of_several_replicas_the_most_certain_one_speaks() -> None:
     bind, crash = ended("failing", "t_bind"), ended("failing", "t_crash", attempts=3)
     both = [*bind, *({**task, "Slot": 2} for task in crash)]
