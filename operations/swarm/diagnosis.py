@@ -44,6 +44,7 @@ _LOOK: Mapping[Cause, str] = {
     "network_overlap": "{ssh} sudo docker network ls",
     "bad_seccomp": _RENDER,
     "not_executable": _RENDER,
+    "repeated_rejection": _RENDER,
     "refused": _RENDER,
 }
 

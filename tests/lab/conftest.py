@@ -23,7 +23,7 @@ from lab.engine import reachable_engine
 from lab.errors import LabError
 from lab.hosts import HOSTS
 from lab.polling import until
-from lab.stand_in import image_archive
+from lab.stand_in import SCRIPTS, image_archive
 from tests.lab import deeds
 
 REPLICAS = 114
@@ -323,7 +323,9 @@ def small_system(path: Path) -> Checkout:
     shutil.copytree(ROOT / "group_data", path / "group_data", ignore=shutil.ignore_patterns("stacks"))
     shutil.copytree(Path(__file__).with_name("trial"), path, dirs_exist_ok=True)
     busybox = (ROOT / ".lab/busybox").read_bytes()
-    (path / "group_data/other.tar").write_bytes(image_archive(busybox, {"other": b""}, OTHER_IMAGE))
+    scripts = {file.name: file.read_bytes() for file in SCRIPTS.iterdir()}
+    other = image_archive(busybox, scripts | {"other": b""}, OTHER_IMAGE)
+    (path / "group_data/other.tar").write_bytes(other)
     return Checkout(path, ROOT / ".venv")
 
 
