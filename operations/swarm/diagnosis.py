@@ -16,7 +16,7 @@ from cascade.documents import Diagnosis, Waiting
 from cascade.exit_codes import GATE_FAILED
 from cascade.planning.resource import Key
 from cascade.planning.steps import Gate
-from cascade.planning.verdict import ENDED, Cause, Reason, error_of, of_error
+from cascade.planning.verdict import ENDED, Cause, Reason, Task, error_of, of_error
 from cascade.planning.waves import Member
 from operations.failed import WorkFailed
 from operations.run import Run
@@ -27,12 +27,11 @@ from operations.swarm.standing import Standing, host_of
 CHECKS = 3
 _INIT_FAILED = re.compile(r"^\[FATAL tini .*\] exec (?P<what>.+) failed: (?P<why>.+)")
 _UNREAD = (docker.errors.DockerException, WorkFailed, *CONNECTION_LOST)
-_STATUS = "cascade status {inventory}{rehearsal}"
 _DOCTOR = "cascade doctor {inventory}{rehearsal}"
 _PLAN = "cascade plan {inventory}{rehearsal}"
 _LOGS = "cascade logs {inventory} {agent}"
 _RENDER = "cascade render {inventory} --group {group}"
-# What shows more of a cause; an agent that has written something has a log to read in any case.
+# What shows more of a cause than the agent's spec does.
 _LOOK: Mapping[Cause, str] = {
     "image_missing": "cascade images list {inventory}",
     "insufficient_resources": _DOCTOR,
@@ -41,11 +40,7 @@ _LOOK: Mapping[Cause, str] = {
     "no_suitable_node": _PLAN,
     "port_taken": _DOCTOR,
     "bad_mount": _DOCTOR,
-    "network_overlap": "{ssh} sudo docker network ls",
-    "bad_seccomp": _RENDER,
-    "not_executable": _RENDER,
-    "repeated_rejection": _RENDER,
-    "refused": _RENDER,
+    "network_overlap": "{ssh} 'sudo docker network inspect $(sudo docker network ls -q)'",
 }
 
 
@@ -67,8 +62,8 @@ class NotHealthy(WorkFailed):
 
 
 def _still_useful(diagnosis: Diagnosis, removed: Iterable[str]) -> dict[str, Any]:
-    """The next commands; there is no log any more of an agent that was removed again."""
-    gone = diagnosis.name in removed
+    """The next commands; there is no log any more of what was removed again, or replaced."""
+    gone = diagnosis.name in removed or diagnosis.workload == "container"
     commands = (
         command for command in diagnosis.next_commands if not (gone and command.startswith("cascade logs "))
     )
@@ -86,6 +81,7 @@ class _Attempt:
     oom: bool | None = None
     health: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 def diagnose(run: Run, gate: Gate, member: Member, standing: Standing, reason: Reason) -> Diagnosis:
@@ -138,6 +134,8 @@ def _seen_through(reason: Reason, attempt: _Attempt) -> Reason:
     if reason.cause == "repeated_crash":
         for found in filter(None, map(_INIT_FAILED.search, reversed(attempt.log))):
             return replace(reason, cause="not_executable", detail=f"{found['what']}: {found['why']}")
+    if attempt.networks:
+        return replace(reason, detail=f"{reason.detail}: {', '.join(attempt.networks)}")
     return reason
 
 
@@ -151,10 +149,20 @@ def _of_task(run: Run, member: Member, standing: Standing, reason: Reason) -> _A
         host = host_of(run, task)
     except _UNREAD as error:
         return _Attempt(member.hosts, standing.state, error_of(task), log=(_could_not(error),))
-    found = _Attempt((host,) if host else member.hosts, standing.state, plain(error_of(task)))
+    networks = tuple(_overlays(task)) if reason.cause == "network_overlap" else ()
+    hosts = (host,) if host else member.hosts
+    found = _Attempt(hosts, standing.state, plain(error_of(task)), networks=networks)
     if not (host and container):
         return found
     return _inspected(run, Key(host, "container", container), found, task["Status"]["State"] in ENDED)
+
+
+def _overlays(task: Task) -> Iterator[str]:
+    """The networks of a task with their subnets, one of which the host has given to somebody else."""
+    for attachment in task.get("NetworksAttachments") or ():
+        spec = attachment["Network"]["Spec"]
+        configs = (attachment["Network"].get("IPAMOptions") or {}).get("Configs") or ()
+        yield " ".join((spec["Name"], *(config["Subnet"] for config in configs if "Subnet" in config)))
 
 
 def _of_container(run: Run, member: Member, standing: Standing) -> _Attempt:
@@ -171,16 +179,15 @@ def _inspected(run: Run, container: Key, known: _Attempt, ended: bool) -> _Attem
         state = run.client(container.host).inspect_container(container.name)["State"]
         log = tuple(last_words(run, container))
     except _UNREAD as error:
-        return _Attempt(known.hosts, known.state, known.error, log=(_could_not(error),))
+        return replace(known, log=(_could_not(error),))
     health = (plain(one["Output"].strip()) for one in (state.get("Health") or {}).get("Log") or ())
-    return _Attempt(
-        known.hosts,
-        known.state,
-        known.error or plain(state["Error"]),
-        int(state["ExitCode"]) if ended else None,
-        bool(state["OOMKilled"]) if ended else None,
-        tuple(health)[-CHECKS:],
-        log,
+    return replace(
+        known,
+        error=known.error or plain(state["Error"]),
+        exit_code=int(state["ExitCode"]) if ended else None,
+        oom=bool(state["OOMKilled"]) if ended else None,
+        health=tuple(health)[-CHECKS:],
+        log=log,
     )
 
 
@@ -207,8 +214,7 @@ def _next(run: Run, member: Member, host: str, cause: Cause, spoke: bool) -> Ite
         "ssh": _ssh(run.state.inventory.get_host(host)),
     }
     commands = [_LOGS] if spoke else []
-    commands += [_LOOK[cause]] if cause in _LOOK else []
-    yield from (command.format(**said) for command in commands or [_STATUS])
+    yield from (command.format(**said) for command in (*commands, _LOOK.get(cause, _RENDER)))
 
 
 def _ssh(host: Host) -> str:

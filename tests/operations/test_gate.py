@@ -367,7 +367,10 @@ def test_a_diagnosis_has_what_is_left_of_the_attempt_that_ended_it(crashed: Cras
     assert found.health == ("check 2", "check 3", "check 4")
     assert found.log == ("last words",)
     assert (found.hosts, found.healthy, found.desired) == (("mainpc",), 2, 3)
-    assert found.next_commands == (f"cascade logs '' {found.group}/{found.agent}",)
+    assert found.next_commands == (
+        f"cascade logs '' {found.group}/{found.agent}",
+        f"cascade render '' --group {found.group}",
+    )
 
 
 def test_the_lines_of_a_diagnosis_are_fit_for_any_terminal(crashed: Crashed) -> None:
@@ -375,6 +378,23 @@ def test_the_lines_of_a_diagnosis_are_fit_for_any_terminal(crashed: Crashed) -> 
     assert "  exit code: 137, out of memory" in lines
     assert lines[lines.index("  last health checks:") + 1] == "    check 2"
     assert all(line.isprintable() for line in lines)
+
+
+def test_networks_that_overlap_are_named_with_their_subnets(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    gate_of: Callable[..., Gate],
+) -> None:
+    just_changed(run)
+    inner = {"Spec": {"Name": "inner"}, "IPAMOptions": {"Configs": [{"Subnet": "10.99.0.0/16"}]}}
+    bare = {"Spec": {"Name": "bare"}}
+    attached = {"NetworksAttachments": [{"Network": inner}, {"Network": bare}], "ID": "rejected"}
+    overlapping = became(tasks[2], "rejected", Err="Pool overlaps with other one on this address space")
+    swarm([*tasks[:2], {**overlapping, **attached}])
+    with pytest.raises(NotHealthy, match=r"network pool overlap: Pool .* space: inner 10.99.0.0/16, bare\n"):
+        gates.hold(run, host, gate_of())
 
 
 def test_an_init_that_finds_nothing_to_execute_does_not_hide_it(crashed: Crashed) -> None:
@@ -391,7 +411,9 @@ def test_where_nothing_of_cascade_helps_the_next_command_logs_in_on_the_host(
     data = run.state.inventory.get_host(one.key.host).data
     data.ssh_port, data.ssh_key, data.ssh_user, data.ssh_hostname = 2222, "my key", "me", "192.0.2.9"
     found = diagnose_refusal(run, Gate(wave, {one.name: 1}, 0.0), one, "Pool overlaps with other one")
-    assert found.next_commands == ("ssh -p 2222 -i 'my key' me@192.0.2.9 sudo docker network ls",)
+    assert found.next_commands == (
+        "ssh -p 2222 -i 'my key' me@192.0.2.9 'sudo docker network inspect $(sudo docker network ls -q)'",
+    )
 
 
 def test_who_waits_for_an_agent_is_told_by_need_group_and_order(run: LocalRun, fleet: Fleet) -> None:
