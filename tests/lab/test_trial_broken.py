@@ -133,7 +133,7 @@ ROWS = {
         "middle", "worker", {"entrypoint": ["/no/such"], "init": False}, "not_executable", ("/no/such",)
     ),
     "no such program behind init": Row(
-        "middle", "worker", {"entrypoint": ["/no/such"]}, "repeated_crash", ("exit code 127",)
+        "middle", "worker", {"entrypoint": ["/no/such"]}, "not_executable", ("/no/such",)
     ),
     "no such user": Row("middle", "worker", {"user": "nemo"}, "repeated_rejection", ("nemo",)),
     "image missing on one node": Row(
@@ -202,7 +202,7 @@ ROWS = {
         "worker",
         {"networks": ["trial-internal", "trial-extra"]},
         "network_overlap",
-        ("overlaps",),
+        ("overlaps", "10.99.0.0/16"),
         meanwhile=ByHand(
             "pc2",
             "docker network create --subnet 10.99.0.0/16 stranger",
