@@ -1114,6 +1114,18 @@ def test_a_gate_waits_as_long_as_its_slowest_health_check_may_take(bare: Snapsho
             assert work.deadline_s > slowest
 
 
+def test_a_gate_knows_who_comes_after_it_and_only_those_of_this_plan(
+    converged: Snapshots, fleet: Fleet
+) -> None:
+    for task in converged["mainpc"]["docker"]["tasks"]:
+        task["Status"]["State"] = "starting"
+    healthy = {status.member.name for status in make_plan(target_of(fleet), converged).agents if status.up}
+    waiting = [wave for wave in rollout_order(fleet) if not {one.name for one in wave.members} <= healthy]
+    found = [work for _, work in works(make_plan(target_of(fleet), converged)) if isinstance(work, Gate)]
+    assert [gate.wave for gate in found] == waiting != list(rollout_order(fleet))
+    assert [gate.later for gate in found] == [tuple(waiting[place:]) for place in range(1, len(waiting) + 1)]
+
+
 def test_a_stopped_engine_is_started_and_compared_and_its_agents_waited_for(
     converged: Snapshots, fleet: Fleet
 ) -> None:
