@@ -335,3 +335,17 @@ def test_an_engine_that_answers_too_late_is_gone_back_from_too(
 def test_what_was_only_started_has_nothing_to_go_back_to(kind: Any, action: Any, started: bool) -> None:
     change = Change(rollout_key(kind), action, (), {"Labels": {}}, {"Labels": {}})
     assert rollout._only_started(change) is started
+
+
+@pytest.mark.parametrize(
+    ("name", "logs"), [(COORDINATOR, True), ("cascade-audio-realtime_audio-capture", False)]
+)
+def test_the_log_of_a_host_container_is_gone_with_it_when_its_group_goes_back(
+    name: str, logs: bool, run: LocalRun, fleet: Fleet
+) -> None:
+    wave = next(wave for wave in target_of(fleet).waves if name in {one.name for one in wave.members})
+    member = next(one for one in wave.members if one.name == name)
+    found = diagnose_refusal(run, Gate(wave, {name: 1}, 0.0), member, "no")
+    found = found.model_copy(update={"next_commands": ("cascade logs x y", "cascade render x")})
+    (kept,) = NotHealthy([found]).ending(ROLLED_BACK, "", outcome="went_back").diagnoses
+    assert kept.next_commands == (("cascade logs x y",) if logs else ()) + ("cascade render x",)
