@@ -138,7 +138,7 @@ ROWS = {
     "no such user": Row("middle", "worker", {"user": "nemo"}, "repeated_rejection", ("nemo",)),
     "image missing on one node": Row(
         "middle",
-        "web",
+        "worker",
         {"image": "trial/other"},
         "image_missing",
         ("No such image", "pc2"),
@@ -408,8 +408,15 @@ def assert_diagnosed(row: Row, done: Finished, report: Any) -> None:
     """The agent, the cause and the rest are named; a fault of a host is no fault of the program."""
     said = done.out + done.err
     assert {found["cause"] for found in report["diagnoses"]} == {row.cause}, said[-6000:]
-    assert row.name in {found["name"] for found in report["diagnoses"]}
-    for word in (f": {row.name}: ", f"  reason: {WORDS[row.cause or 'not_in_time']}", *row.words):
+    named = {found["name"] for found in report["diagnoses"]}
+    broken = {row.name, *(name_of(group, agent) for group, agent, _ in row.others if group == row.group)}
+    assert named
+    assert named <= broken
+    for word in (
+        *(f": {name}: " for name in named),
+        f"  reason: {WORDS[row.cause or 'not_in_time']}",
+        *row.words,
+    ):
         assert word in said, f"{word!r} is not said\n{said[-6000:]}"
     assert "Traceback" not in said
 
