@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -34,14 +33,6 @@ LOCAL = ("config.py", "deploy.py", "templates", ".lab")
 SUMMARY = re.compile(
     r"^\s*(?P<verdict>.*); seconds: .*; SSH execs: (?P<execs>.*); API writes: (?P<writes>\d+)$"
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def signals_as_at_a_terminal() -> None:
-    """Under nohup, and behind a script, they may be ignored; whatever a test starts would inherit that."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
