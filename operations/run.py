@@ -39,7 +39,7 @@ from cascade.planning.preflight import Finding, errors, worth_saying
 from cascade.planning.progress import where_it_stands
 from cascade.planning.release import ROLLBACK, purpose_of
 from cascade.planning.removal import PRUNABLE, REMOVABLE
-from cascade.planning.resource import Unknown
+from cascade.planning.resource import Key, Unknown
 from cascade.planning.steps import GATE_NAME
 from operations.audit import COMMAND_FAILED, Trail
 from operations.engine_client import EngineClient
@@ -87,6 +87,7 @@ class Run:
         self.began = time.monotonic()
         self.saved: PlanFile | None = None
         self.rolled_out: list[Change] = []
+        self.ended_before: dict[Key, frozenset[str]] = {}
         self.diagnoses: list[Diagnosis] = []
         self.steps_ended: set[str] = set()
         self.hosts_asked = False

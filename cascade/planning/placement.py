@@ -53,7 +53,17 @@ class Cluster:
         """Whether a task is about to stop, or will be to let this one, its successor, in."""
         order = self._spec_of(waiting).get("UpdateConfig", {}).get("Order", "stop-first")
         same = (task["ServiceID"], task.get("Slot")) == (waiting["ServiceID"], waiting.get("Slot"))
-        return task["DesiredState"] not in ("running", "ready") or (same and order == "stop-first")
+        stops = task["DesiredState"] not in ("running", "ready")
+        return stops or (same and order == "stop-first") or self._is_being_replaced(task, waiting)
+
+    def _is_being_replaced(self, task: Task, waiting: Task) -> bool:
+        """Whether an update of another service goes on, after which this task may hold less, or be gone."""
+        service = task["ServiceID"]
+        updating = self.services.get(service, {}).get("UpdateStatus", {}).get("State") == "updating"
+        waits_too = any(
+            one["ServiceID"] == service and one["Status"]["State"] == "pending" for one in self.tasks
+        )
+        return updating and service != waiting["ServiceID"] and not waits_too
 
     def _spec_of(self, task: Task) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.services.get(task["ServiceID"], {}).get("Spec", {})

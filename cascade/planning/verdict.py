@@ -75,8 +75,9 @@ _SIGNS: tuple[tuple[Cause, float, re.Pattern[str]], ...] = (
     ("not_executable", _STAYS_S, re.compile('exec: "')),
 )
 ENDED = ("failed", "rejected", "complete")
-# How far a successor must have come to show that what ended the one before it is gone.
-_REFUTED_BY = {"rejected": ("starting", "running"), "failed": ("starting", "running")}
+# How far a successor must have come to show that what ended the one before it is gone: one that is ready
+# has its image and its container, and waits for the delay of its restart policy.
+_REFUTED_BY = {"rejected": ("ready", "starting", "running"), "failed": ("starting", "running")}
 _UNPLACED = "no suitable node"
 UNHEALTHY = "unhealthy container"
 _BY_ITSELF = "task: "

@@ -10,10 +10,12 @@ from typing import Any
 
 import docker.errors
 from pyinfra.api.host import Host
+from urllib3.exceptions import HTTPError
 
 from cascade.diagnosis_report import diagnosis_lines
 from cascade.documents import Diagnosis, Waiting
 from cascade.exit_codes import GATE_FAILED
+from cascade.planning.redaction import masked, secrets_of
 from cascade.planning.resource import Key
 from cascade.planning.steps import Gate
 from cascade.planning.verdict import ENDED, Cause, Reason, Task, error_of, of_error
@@ -26,7 +28,8 @@ from operations.swarm.standing import Standing, host_of
 
 CHECKS = 3
 _INIT_FAILED = re.compile(r"^\[FATAL tini .*\] exec (?P<what>.+) failed: (?P<why>.+)")
-_UNREAD = (docker.errors.DockerException, WorkFailed, *CONNECTION_LOST)
+# A log that ends in its midst is an error of the library below the engine's client.
+_UNREAD = (docker.errors.DockerException, WorkFailed, HTTPError, *CONNECTION_LOST)
 _DOCTOR = "cascade doctor {inventory}{rehearsal}"
 _PLAN = "cascade plan {inventory}{rehearsal}"
 _LOGS = "cascade logs {inventory} {agent}"
@@ -103,6 +106,12 @@ def _diagnosis(
     run: Run, gate: Gate, member: Member, healthy: int, reason: Reason, attempt: _Attempt
 ) -> Diagnosis:
     reason = _seen_through(reason, attempt)
+    secrets = secrets_of(run.plan().target.wanted.get(member.key))
+
+    def hidden(lines: Iterable[str]) -> tuple[str, ...]:
+        return tuple(masked(line, secrets) for line in lines)
+
+    (told, state, error) = hidden((plain(str(reason)), attempt.state, attempt.error))
     return Diagnosis(
         wave=str(gate.wave),
         group=member.group,
@@ -113,13 +122,13 @@ def _diagnosis(
         healthy=healthy,
         desired=gate.replicas[member.name],
         cause=reason.cause,
-        reason=plain(str(reason)) + (", out of memory" if attempt.oom else ""),
-        state=attempt.state,
-        error=attempt.error,
+        reason=told + (", out of memory" if attempt.oom else ""),
+        state=state,
+        error=error,
         exit_code=attempt.exit_code,
         oom=attempt.oom,
-        health=attempt.health,
-        log=attempt.log,
+        health=hidden(attempt.health),
+        log=hidden(attempt.log),
         waiting=_waiting(run, gate, member),
         outcome="warned" if member.optional else "left",
         removed=(),
@@ -177,18 +186,28 @@ def _inspected(run: Run, container: Key, known: _Attempt, ended: bool) -> _Attem
     """The same with what the engine that ran it still has of its container, which it may have removed."""
     try:
         state = run.client(container.host).inspect_container(container.name)["State"]
-        log = tuple(last_words(run, container))
     except _UNREAD as error:
         return replace(known, log=(_could_not(error),))
-    health = (plain(one["Output"].strip()) for one in (state.get("Health") or {}).get("Log") or ())
+    health = (_in_a_line(one["Output"]) for one in (state.get("Health") or {}).get("Log") or ())
     return replace(
         known,
         error=known.error or plain(state["Error"]),
         exit_code=int(state["ExitCode"]) if ended else None,
         oom=bool(state["OOMKilled"]) if ended else None,
         health=tuple(health)[-CHECKS:],
-        log=log,
+        log=_log_of(run, container),
     )
+
+
+def _in_a_line(output: str) -> str:
+    return " ".join(plain(line) for line in output.split())
+
+
+def _log_of(run: Run, container: Key) -> tuple[str, ...]:
+    try:
+        return tuple(last_words(run, container))
+    except _UNREAD as error:
+        return (_could_not(error),)
 
 
 def _could_not(error: Exception) -> str:

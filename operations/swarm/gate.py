@@ -17,6 +17,7 @@ from pyinfra.api.host import Host
 from cascade.diagnosis_report import diagnosis_lines
 from cascade.documents import Diagnosis
 from cascade.model.strict import printable_lines
+from cascade.planning.audit import Deed
 from cascade.planning.placement import Cluster
 from cascade.planning.steps import SETTLE_S, Gate
 from cascade.planning.verdict import Cause, Reason, Task
@@ -25,7 +26,7 @@ from operations.run import Run
 from operations.signals import SIGNALS
 from operations.swarm.diagnosis import NotHealthy, diagnose
 from operations.swarm.paused import go_on
-from operations.swarm.standing import Standing, as_it_ended, cluster_for, look, reason_of
+from operations.swarm.standing import Past, Standing, as_it_ended, cluster_for, look, reason_of
 
 MANY = 3
 INTERVAL_S = 0.15
@@ -41,7 +42,7 @@ class _Watch:
     gate: Gate
     began: float = field(default_factory=time.monotonic)
     well_since: float | None = None
-    before: dict[str, Standing] = field(default_factory=dict)
+    before: dict[str, Past] = field(default_factory=dict)
     ended: dict[str, dict[str, Task]] = field(default_factory=dict)
     told_since: dict[str, tuple[Cause, float]] = field(default_factory=dict)
     stuck_since: dict[str, float] = field(default_factory=dict)
@@ -53,8 +54,8 @@ class _Watch:
         return time.monotonic() - self.began
 
 
-def hold(run: Run, host: Host, gate: Gate) -> None:
-    """Waits for the wave; raises NotHealthy when it cannot succeed, or not in time."""
+def hold(run: Run, host: Host, gate: Gate) -> int:
+    """Waits for the wave; how many are healthy. Raises NotHealthy when it cannot succeed, or not in time."""
     warned = {diagnosis.name for diagnosis in run.diagnoses if diagnosis.outcome == "warned"}
     watch = _Watch(run, host, gate, abandoned=warned & {member.name for member in gate.wave.members})
     try:
@@ -63,15 +64,26 @@ def hold(run: Run, host: Host, gate: Gate) -> None:
             time.sleep(INTERVAL_S)
     finally:
         _clear_live_line()
-    host.log(
-        f"{gate.wave}: {len(gate.wave.members) - len(watch.abandoned)} healthy after {watch.seconds:.1f} s"
-    )
+    healthy = len(gate.wave.members) - len(watch.abandoned)
+    host.log(f"{gate.wave}: {healthy} healthy after {watch.seconds:.1f} s")
+    return healthy
 
 
 def _passed(watch: _Watch) -> bool:
-    standings = _standings(watch)
-    if standings is None:
+    """One look; not yet while an engine that restarts does not answer, until the deadline."""
+    try:
+        return _looked(watch)
+    except (docker.errors.APIError, requests.ConnectionError, requests.Timeout) as error:
+        refused = isinstance(error, docker.errors.APIError) and error.is_client_error()
+        if refused or watch.run.cut_off or watch.seconds > watch.gate.deadline_s:
+            raise
+        for name in watch.run.fleet.hosts:
+            watch.run.forget_client(name)
         return False
+
+
+def _looked(watch: _Watch) -> bool:
+    standings = look(watch.run, watch.gate.wave.members)
     pending = {
         name: standing
         for name, standing in standings.items()
@@ -82,19 +94,6 @@ def _passed(watch: _Watch) -> bool:
     _let_go_on(watch, pending)
     watch.well_since = None if pending else watch.well_since or time.monotonic()
     return watch.well_since is not None and time.monotonic() - watch.well_since >= watch.gate.hold_s
-
-
-def _standings(watch: _Watch) -> dict[str, Standing] | None:
-    """One look; None while an engine that restarts does not answer, until the deadline."""
-    try:
-        return look(watch.run, watch.gate.wave.members)
-    except (docker.errors.APIError, requests.ConnectionError) as error:
-        refused = isinstance(error, docker.errors.APIError) and error.is_client_error()
-        if refused or watch.seconds > watch.gate.deadline_s:
-            raise
-        for name in watch.run.fleet.hosts:
-            watch.run.forget_client(name)
-        return None
 
 
 def _lose(watch: _Watch, pending: Mapping[str, Standing]) -> None:
@@ -130,8 +129,12 @@ def _let_go_on(watch: _Watch, pending: Mapping[str, Standing]) -> None:
     stuck = {name for name, standing in pending.items() if standing.stuck}
     watch.stuck_since = {name: watch.stuck_since.get(name, time.monotonic()) for name in stuck}
     for name, since in watch.stuck_since.items():
-        if time.monotonic() - since >= SETTLE_S and go_on(watch.run.client(watch.host.name), name):
-            watch.host.log(f"{name}: Swarm had paused its update for a failed task, which it has replaced")
+        if time.monotonic() - since < SETTLE_S:
+            continue
+        with watch.run.on_record(watch.host, Deed("update", "service", name)):
+            go_on(watch.run.client(watch.host.name), name)
+        watch.stuck_since[name] = time.monotonic()
+        watch.host.log(f"{name}: Swarm had paused its update for a failed task, which it has replaced")
 
 
 def _lost(watch: _Watch, member: Member, standing: Standing, cluster: Cluster | None) -> Reason | None:
@@ -167,11 +170,11 @@ def _remembered(watch: _Watch, member: Member, standing: Standing) -> Standing:
     return replace(standing, tasks=tuple(tasks.values()))
 
 
-def _before(watch: _Watch, member: Member, standing: Standing) -> Standing:
-    """How an agent stood when the gate began; whoever this run has changed began anew."""
+def _before(watch: _Watch, member: Member, standing: Standing) -> Past:
+    """What does not count: all before this run changed the agent, or before the gate began."""
     if any(change.key == member.key for change in watch.run.rolled_out):
-        return Standing(0, "changed")
-    return watch.before.setdefault(member.name, standing)
+        return Past(watch.run.ended_before.get(member.key, frozenset()))
+    return watch.before.setdefault(member.name, standing.past)
 
 
 def _tell(watch: _Watch, pending: Mapping[str, Standing]) -> None:

@@ -5,16 +5,15 @@ Source: SwarmKit, the updater pauses at the first failure; a new version of the 
 
 from __future__ import annotations
 
-import docker.errors
-
 from operations.engine_client import EngineClient
+from operations.swarm.versions import Item, update_latest
 
 
-def go_on(client: EngineClient, name: str) -> bool:
-    """Posts what a service is to be once more; False where the Swarm wrote to it meanwhile."""
-    current = client.inspect_service(name)
-    spec = current["Spec"]
-    try:
+def go_on(client: EngineClient, name: str) -> None:
+    """Posts what a service is to be once more; raises WorkFailed where somebody else changes it meanwhile."""
+
+    def post(current: Item) -> None:
+        spec = current["Spec"]
         client.update_service(
             current["ID"],
             current["Version"]["Index"],
@@ -26,8 +25,5 @@ def go_on(client: EngineClient, name: str) -> bool:
             rollback_config=spec.get("RollbackConfig"),
             endpoint_spec=spec.get("EndpointSpec"),
         )
-    except docker.errors.APIError as error:
-        if "update out of sequence" in str(error.explanation):
-            return False
-        raise
-    return True
+
+    update_latest(name, lambda: client.inspect_service(name), post)

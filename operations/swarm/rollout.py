@@ -8,19 +8,23 @@ from typing import Any
 
 import docker.errors
 import requests
+from pyinfra import logger
 from pyinfra.api.host import Host
 
-from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
+from cascade.exit_codes import ERROR, GATE_FAILED, ROLLED_BACK, UNREACHABLE
+from cascade.model.strict import printable
 from cascade.planning.diff import Action, Change
 from cascade.planning.specs import LABEL_RELEASE
 from cascade.planning.steps import SETTLE_S, Gate
-from cascade.planning.waves import Wave
+from cascade.planning.waves import Member, Wave
 from operations.failed import WorkFailed
 from operations.lock import CONNECTION_LOST, Lost
 from operations.run import Run
+from operations.signals import Interrupted
 from operations.swarm.diagnosis import NotHealthy, diagnose_refusal
 from operations.swarm.gate import hold, warn
 from operations.swarm.removal import remove
+from operations.swarm.standing import ended_so_far
 from operations.swarm.workloads import apply_container, apply_service
 
 # An engine that answers too late, or nonsense, leaves a group as half updated as one that refuses.
@@ -48,9 +52,10 @@ def pass_gate(run: Run, host: Host, gate: Gate) -> None:
 
 
 def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
-    run.rolled_out.append(change)
     try:
         with run.on_record(host, change):
+            run.rolled_out.append(change)
+            _begin_anew(run, change)
             apply(run, host, _numbered(run, change))
     except _FAULTS as failure:
         refused = _refused(run, change, failure)
@@ -59,6 +64,12 @@ def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
             return
         group = next(member.group for member in run.plan().target.members if member.key == change.key)
         raise _ended(run, group, refused) from failure
+
+
+def _begin_anew(run: Run, change: Change) -> None:
+    """What became of an agent before it is changed says nothing of it afterwards."""
+    if change.key.kind == "service" and change.action == "update":
+        run.ended_before[change.key] = ended_so_far(run, change.key.name)
 
 
 def _refused(run: Run, change: Change, failure: Exception) -> Exception:
@@ -95,25 +106,39 @@ def _gone_back(run: Run, group: str, failure: Exception) -> Exception:
     """
     if isinstance(failure, Lost) or (run.cut_off and not isinstance(failure, WorkFailed)):
         return failure
-    plan = run.plan()
-    waves = [wave for wave in plan.target.waves if wave.group == group]
+    waves = [wave for wave in run.plan().target.waves if wave.group == group]
     keys = {member.key for wave in waves for member in wave.members}
-    new = {change.key for change in plan.changes if change.action == "create"}
     done = [change for change in run.rolled_out if change.key in keys and not _only_started(change)]
-    if keys <= new or not done:
+    if not done or not any(_was_up(run, member) for wave in waves for member in wave.members):
         return failure
+    logger.warning(f"{group} goes back to what it had, because of {_headline(failure)}")
     try:
-        _return(run, waves, done)
+        back = _return(run, waves, done)
     except (WorkFailed, docker.errors.DockerException, *CONNECTION_LOST) as second:
+        if run.cut_off:
+            lost = f"the connection to {', '.join(run.cut_off)} was lost while {group} went back"
+            return _after(failure, UNREACHABLE, f"\n  {lost}", outcome="going_back_failed")
         if isinstance(second, NotHealthy):
             run.diagnoses += second.diagnoses
         more = f"\n  going back failed too: {second}"
         return _after(failure, GATE_FAILED, more, outcome="going_back_failed")
+    except Interrupted as interrupted:
+        more = f"\n  {group} had not gone back whole when the run was ended: {interrupted}"
+        return _after(failure, ERROR, more, outcome="going_back_failed")
     removed = tuple(change.key.name for change in done if change.observed is None)
     gone = f"; removed again: {', '.join(removed)}" if removed else ""
-    back = len(done) - len(removed)
     more = f"\n  {group} went back: {back} agents are healthy with the specs they had{gone}"
     return _after(failure, ROLLED_BACK, more, outcome="went_back", removed=removed)
+
+
+def _was_up(run: Run, member: Member) -> bool:
+    """Whether there is something to go back to: an agent that did not stand then is not waited for."""
+    of_member = (status for status in run.plan().agents if status.member.key == member.key)
+    return any(status.desired > 0 and status.up for status in of_member)
+
+
+def _headline(failure: Exception) -> str:
+    return printable(str(failure).partition("\n")[0])
 
 
 def _after(failure: Exception, code: int, more: str, **done: Any) -> WorkFailed:
@@ -123,18 +148,21 @@ def _after(failure: Exception, code: int, more: str, **done: Any) -> WorkFailed:
     return WorkFailed(f"{failure}{more}", code)
 
 
-def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> None:
-    """Undoes the changes, the last first, and proves by the gates that the group is as it was."""
+def _return(run: Run, waves: Iterable[Wave], done: Iterable[Change]) -> int:
+    """Undoes the changes, the last first, and proves by the gates how many agents are as they were."""
     before: dict[Any, Any] = {}
     for change in reversed(list(done)):
         _undo(run, change)
         if change.observed is not None:
             before[change.key] = change.observed
+    healthy = 0
     for wave in waves:
-        if members := tuple(member for member in wave.members if member.key in before):
+        well = (member for member in wave.members if member.key in before and _was_up(run, member))
+        if members := tuple(well):
             replicas = {member.name: _replicas(before[member.key]) for member in members}
             gate = Gate(replace(wave, members=members), replicas, SETTLE_S)
-            hold(run, run.state.inventory.get_host(run.fleet.manager.name), gate)
+            healthy += hold(run, run.state.inventory.get_host(run.fleet.manager.name), gate)
+    return healthy
 
 
 def _only_started(change: Change) -> bool:
@@ -146,6 +174,7 @@ def _undo(run: Run, change: Change) -> None:
     host = run.state.inventory.get_host(change.key.host)
     undone = _reverse(change)
     with run.on_record(host, undone):
+        _begin_anew(run, undone)
         if undone.action == "remove":
             remove(run, host, (undone,))
         elif change.key.kind == "service":

@@ -30,6 +30,14 @@ Container = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Past:
+    """What became of an agent before it was waited for: attempts that ended, restarts of a host container."""
+
+    ended: frozenset[str] = frozenset()
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
 class Standing:
     """One workload at one look: healthy replicas, and what there is to say of one that is not.
 
@@ -52,19 +60,29 @@ class Standing:
 
     @property
     def all_begun_are_up(self) -> bool:
-        return self.healthy == len({task["Slot"] for task in self.tasks}) > 0
+        begun = {task["Slot"] for task in self.tasks if task["DesiredState"] in ("ready", "running")}
+        return self.healthy == len(begun) > 0
 
     @property
-    def restarts(self) -> int:
-        """How often a host container was started again."""
-        return int(self.container["RestartCount"]) if self.container else 0
+    def past(self) -> Past:
+        """All that has become of it so far."""
+        return Past(self.ended, int(self.container["RestartCount"]) if self.container else 0)
 
 
-def reason_of(member: Member, standing: Standing, before: Standing, cluster: Cluster | None) -> Reason | None:
-    """Why an agent will not become healthy, by what happened since `before`; None while it may."""
+def reason_of(member: Member, standing: Standing, past: Past, cluster: Cluster | None) -> Reason | None:
+    """Why an agent will not become healthy, by what is not past; None while it may."""
     if member.kind == "container":
-        return of_container(standing.container, before.restarts)
-    return of_tasks(standing.tasks, before.ended, cluster)
+        return of_container(standing.container, past.restarts)
+    return of_tasks(standing.tasks, past.ended, cluster)
+
+
+def ended_so_far(run: Run, name: str) -> frozenset[str]:
+    """The attempts of a service that have ended, of any spec: Swarm tells specs apart, and not their age."""
+    try:
+        tasks = run.client(run.fleet.manager.name).tasks({"service": name})
+    except docker.errors.NotFound:
+        return frozenset()
+    return frozenset(task["ID"] for task in tasks if task["Status"]["State"] in ENDED)
 
 
 def cluster_for(run: Run, standings: Iterable[Standing]) -> Cluster | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import requests
 from pyinfra.api.host import Host
 
 from cascade.diagnosis_report import diagnosis_lines
@@ -164,7 +165,7 @@ def test_a_host_container_stands_as_its_engine_says(
     container["RestartCount"] = 4
     engine.answers = {f"/v1.44/containers/{WAKE_WORD}/json": container}
     standing = container_standing(client, WAKE_WORD)
-    assert (shown(standing), standing.restarts) == (stands, 4)
+    assert (shown(standing), standing.past.restarts) == (stands, 4)
 
 
 def test_a_host_container_without_a_health_check_is_well_when_it_runs(
@@ -506,6 +507,35 @@ def test_whoever_was_changed_by_this_run_began_anew(
         gates._passed(gates._Watch(run, host, gate))
 
 
+def test_what_had_ended_before_an_agent_was_changed_is_not_counted_though_its_spec_is_back(
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    gate_of: Callable[..., Gate],
+) -> None:
+    gate, ended = gate_of(), attempts(tasks[0], 0, 3)
+    just_changed(run)
+    run.ended_before = {change.key: frozenset(task["ID"] for task in ended) for change in run.rolled_out}
+    swarm([*ended, became(tasks[0], "starting"), *tasks[1:]])
+    assert not gates._passed(gates._Watch(run, host, gate))
+
+
+@pytest.mark.usefixtures("swarm")
+def test_an_engine_that_does_not_answer_for_a_moment_is_waited_for(
+    run: LocalRun, host: Host, gate_of: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: object) -> None:
+        raise requests.ReadTimeout("nobody answered")
+
+    watch = gates._Watch(run, host, gate_of())
+    monkeypatch.setattr(gates, "cluster_for", nobody)
+    assert not gates._passed(watch)
+    watch.began -= 10_000
+    with pytest.raises(requests.ReadTimeout):
+        gates._passed(watch)
+
+
 def test_an_agent_that_was_well_and_is_not_any_more_starts_the_wait_again(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
@@ -670,7 +700,16 @@ def test_logs_that_cannot_be_read_hide_nothing_else(
     engine.answers["/v1.44/containers/c1/logs"] = b""
     with pytest.raises(NotHealthy, match="3 times in replica 1") as failed:
         gates.hold(run, host, gate_of())
-    assert "could not be read: " in failed.value.diagnoses[0].log[0]
+    (found,) = failed.value.diagnoses
+    assert "could not be read: " in found.log[0]
+    assert (found.exit_code, found.health) == (137, ("check 2", "check 3", "check 4"))
+
+
+def test_a_diagnosis_shows_no_secret_of_its_agent(crashed: Crashed, run: LocalRun) -> None:
+    (item,) = (item for item in run.plan().target.resources if item.key.name == COORDINATOR)
+    environment = item.fields["TaskTemplate"]["ContainerSpec"]["Env"]
+    environment.append("DB_PASSWORD=hunter22")
+    assert crashed(b"cannot log in with hunter22\n").log == ("cannot log in with ***",)
 
 
 def test_a_gate_names_a_few_that_it_waits_for_and_counts_the_rest() -> None:

@@ -12,7 +12,7 @@ import requests
 from paramiko import SSHException
 from pyinfra.api.host import Host
 
-from cascade.exit_codes import GATE_FAILED, ROLLED_BACK
+from cascade.exit_codes import ERROR, GATE_FAILED, ROLLED_BACK
 from cascade.model.fleet import Fleet
 from cascade.planning.diff import Change
 from cascade.planning.plan import Plan, make_plan
@@ -21,6 +21,7 @@ from cascade.planning.steps import Gate
 from cascade.planning.target import target_of
 from operations.lock import Lost
 from operations.run import WorkFailed
+from operations.signals import Interrupted
 from operations.swarm import rollout
 from operations.swarm.diagnosis import NotHealthy, diagnose_refusal
 from operations.swarm.rollout import pass_gate, roll_out_service
@@ -66,10 +67,11 @@ def gates(monkeypatch: pytest.MonkeyPatch) -> list[Gate]:
     """The gates that were held; the first one fails, those after it open."""
     held: list[Gate] = []
 
-    def hold(_run: object, _host: object, gate: Gate) -> None:
+    def hold(_run: object, _host: object, gate: Gate) -> int:
         held.append(gate)
         if len(held) == 1:
             raise WorkFailed("the coordinator is not healthy", GATE_FAILED)
+        return len(gate.wave.members)
 
     monkeypatch.setattr(rollout, "hold", hold)
     return held
@@ -214,9 +216,10 @@ def test_a_diagnosis_says_what_was_done_about_it_and_what_helps_then(
     found = found.model_copy(update={"next_commands": ("cascade logs x y", "cascade status x")})
     failures = iter([NotHealthy([found])])
 
-    def hold(*_: object) -> None:
+    def hold(*_: object) -> int:
         for failure in failures:
             raise failure
+        return 1
 
     monkeypatch.setattr(rollout, "hold", hold)
     with pytest.raises(NotHealthy):
@@ -257,6 +260,47 @@ def test_going_back_that_fails_is_told_beside_what_failed_first(
     with pytest.raises(WorkFailed, match="it is down\n  going back failed too: still not healthy") as failed:
         pass_gate(run, host, gate)
     assert failed.value.code == GATE_FAILED
+
+
+@pytest.mark.usefixtures("engine_has")
+def test_a_signal_that_ends_going_back_hides_nothing_of_what_failed_first(
+    run: LocalRun, host: Host, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = rolled_out(run, host, planned(other_environment))
+    (coordinator,) = (one for one in gate.wave.members if one.name == COORDINATOR)
+    ends = iter([NotHealthy([diagnose_refusal(run, gate, coordinator, "no")]), Interrupted("SIGINT")])
+
+    def hold(*_: object) -> int:
+        raise next(ends)
+
+    monkeypatch.setattr(rollout, "hold", hold)
+    with pytest.raises(WorkFailed, match=f"{GROUP} had not gone back whole") as failed:
+        pass_gate(run, host, gate)
+    assert failed.value.code == ERROR
+    assert [found.outcome for found in run.diagnoses] == ["going_back_failed"]
+
+
+@pytest.mark.usefixtures("engine_has", "gates")
+def test_what_did_not_stand_before_is_not_gone_back_to(
+    run: LocalRun, host: Host, engine: Engine, planned: Callable[..., Plan]
+) -> None:
+    plan = planned(other_environment)
+    down = tuple(replace(agent, healthy=0) for agent in plan.agents)
+    run.__dict__["_plan"] = replace(plan, agents=down)
+    gate = rolled_out(run, host, run.plan())
+    with pytest.raises(WorkFailed) as failed:
+        pass_gate(run, host, gate)
+    assert (failed.value.code, len(updates(engine))) == (GATE_FAILED, 1)
+
+
+@pytest.mark.usefixtures("engine_has")
+def test_what_had_ended_before_a_change_is_known_and_not_held_against_it(
+    run: LocalRun, host: Host, engine: Engine, planned: Callable[..., Plan]
+) -> None:
+    states = {"old": "failed", "older": "rejected", "now": "running"}
+    engine.answers["/v1.44/tasks"] = [{"ID": id_, "Status": {"State": said}} for id_, said in states.items()]
+    rolled_out(run, host, planned(other_environment))
+    assert {key.name: ended for key, ended in run.ended_before.items()} == {COORDINATOR: {"old", "older"}}
 
 
 @pytest.mark.usefixtures("engine_has")
@@ -313,9 +357,10 @@ def test_an_engine_that_answers_too_late_is_gone_back_from_too(
 ) -> None:
     faults = iter([requests.ReadTimeout("nobody answered")])
 
-    def hold(*_: object) -> None:
+    def hold(*_: object) -> int:
         for fault in faults:
             raise fault
+        return 1
 
     monkeypatch.setattr(rollout, "hold", hold)
     gate = rolled_out(run, host, planned(other_environment))

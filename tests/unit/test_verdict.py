@@ -138,17 +138,24 @@ def test_what_ended_before_the_wait_does_not_count() -> None:
     assert of_tasks(tasks, {tasks[0]["ID"]}, None) is not None
 
 
-@pytest.mark.parametrize("waiting", ["new", "ready", "preparing"])
 @pytest.mark.parametrize(
-    ("of", "name"), [("failing", "t_bind"), ("failing", "t_wrong"), ("full", "t_port22")]
+    ("of", "name", "waiting"),
+    [
+        *(("failing", "t_bind", state) for state in ("new", "preparing")),
+        *(("failing", "t_wrong", state) for state in ("new", "preparing", "ready")),
+        *(("full", "t_port22", state) for state in ("new", "preparing", "ready")),
+    ],
 )
 def test_a_telling_error_stands_while_its_successor_only_waits(of: str, name: str, waiting: str) -> None:
     assert of_tasks(ended(of, name, then=waiting), (), None) is not None
 
 
-@pytest.mark.parametrize("name", ["t_bind", "t_wrong", "t_no-image"])
-def test_a_telling_error_is_gone_when_its_successor_came_further(name: str) -> None:
-    assert of_tasks(ended("failing", name, then="starting"), (), None) is None
+@pytest.mark.parametrize(
+    ("name", "further"),
+    [("t_bind", "starting"), ("t_wrong", "starting"), ("t_no-image", "starting"), ("t_no-image", "ready")],
+)
+def test_a_telling_error_is_gone_when_its_successor_came_further(name: str, further: str) -> None:
+    assert of_tasks(ended("failing", name, then=further), (), None) is None
 
 
 def test_a_telling_error_that_came_twice_is_believed_while_it_is_tried_again() -> None:
@@ -219,6 +226,17 @@ def test_what_is_about_to_stop_makes_room(of: str, name: str, holder: str) -> No
     for task in seen["tasks"]:
         task["DesiredState"] = "shutdown" if task["ID"] in wanted else task["DesiredState"]
     assert of_tasks(waiting, (), cluster_of(seen)) is None
+
+
+def test_what_an_update_of_another_service_is_about_to_replace_makes_room_unless_it_waits_itself() -> None:
+    seen = scene("failing")
+    (waiting,) = (task for task in tasks_of(seen, "t_hostport") if task["Status"]["State"] == "pending")
+    (holder,) = (service for service in seen["services"] if service["Spec"]["Name"] == "t_holder")
+    assert of_tasks([waiting], (), cluster_of(seen)) is not None
+    holder["UpdateStatus"] = {"State": "updating"}
+    assert of_tasks([waiting], (), cluster_of(seen)) is None
+    seen["tasks"].append({**waiting, "ID": "next", "ServiceID": holder["ID"]})
+    assert of_tasks([waiting], (), cluster_of(seen)) is not None
 
 
 def test_generic_resources_are_part_of_the_arithmetic() -> None:
