@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 
 from cascade.model.agent import kebab_case
+from lab.errors import LabError
 from lab.hosts import HOSTS
+from lab.polling import until
 from tests.lab.conftest import Checkout, look
 
 STACKS = "group_data/stacks/trial"
@@ -130,6 +132,21 @@ def seen() -> dict[str, Seen]:
             name, id_, digests[name], state = line.split(" ", 3)
             replicas[name] = {id_} if "(healthy)" in state else set()
     return {name: Seen(digest, frozenset(replicas.get(name, ()))) for name, digest in digests.items()}
+
+
+def calm() -> None:
+    """Returns when the Swarm has stopped whatever was replaced."""
+    wanted = "docker service ls --filter label=cascade.system=trial --format '{{.Name}} {{.Replicas}}'"
+
+    def attempt() -> None:
+        replicas = {
+            line.split()[0]: int(line.split()[1].partition("/")[2]) for line in _lines("mainpc", wanted)
+        }
+        found = counts(seen())
+        if moving := [name for name, number in replicas.items() if found[name] != number]:
+            raise LabError(", ".join(moving), "has other replicas than it is to have", "look at its tasks")
+
+    until("the small system", attempt, timeout_s=120, next_step="look at its services' tasks")
 
 
 def _lines(host: str, command: str) -> list[str]:
