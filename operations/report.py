@@ -11,7 +11,7 @@ from pyinfra import logger
 
 from cascade.documents import ReportDocument, ReportedChange, json_of
 from cascade.exit_codes import ERROR
-from cascade.files import write_whole
+from cascade.files import write_for_owner
 from cascade.planning.audit import DONE
 from cascade.planning.specs import LABEL_RELEASE
 from operations.operator import operator
@@ -65,7 +65,7 @@ def _release(run: Run, plan: Plan | None) -> int | None:
 
 def _write(path: Path, report: ReportDocument) -> bool:
     try:
-        write_whole(path, json_of(ReportDocument, report) + "\n")
+        write_for_owner(path, json_of(ReportDocument, report) + "\n")
     except OSError as error:
         logger.error(f"{path}: the report cannot be written: {error.strerror}")
         return False
