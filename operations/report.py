@@ -38,7 +38,7 @@ def write_report(run: Run, path: str, plan: Plan | None) -> bool:
     found = document(
         str(Path(run.inventory_file).absolute()),
         run.purpose,
-        run.code or 0,
+        _code(run),
         run=run.id,
         release=_release(run, plan),
         changes=tuple(
@@ -54,6 +54,13 @@ def document(inventory: str, purpose: str, exit_code: int, **more: object) -> Re
     begun = {"run": "", "release": None, "changes": (), "diagnoses": (), **more}
     said = {"inventory": inventory, "purpose": purpose, "exit_code": exit_code, "operator": operator()}
     return ReportDocument.model_validate(said | begun)
+
+
+def _code(run: Run) -> int:
+    """A run without a code is a success only where pyinfra came to its end with all hosts."""
+    if run.code is not None:
+        return run.code
+    return 0 if run.ended and not run.state.failed_hosts else ERROR
 
 
 def _release(run: Run, plan: Plan | None) -> int | None:
