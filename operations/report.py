@@ -11,7 +11,7 @@ from pyinfra import logger
 
 from cascade.documents import ReportDocument, ReportedChange, json_of
 from cascade.exit_codes import ERROR
-from cascade.files import write_whole
+from cascade.files import write_for_owner
 from cascade.planning.audit import DONE
 from cascade.planning.specs import LABEL_RELEASE
 from operations.operator import operator
@@ -38,7 +38,7 @@ def write_report(run: Run, path: str, plan: Plan | None) -> bool:
     found = document(
         str(Path(run.inventory_file).absolute()),
         run.purpose,
-        run.code or 0,
+        _code(run),
         run=run.id,
         release=_release(run, plan),
         changes=tuple(
@@ -56,6 +56,13 @@ def document(inventory: str, purpose: str, exit_code: int, **more: object) -> Re
     return ReportDocument.model_validate(said | begun)
 
 
+def _code(run: Run) -> int:
+    """A run without a code is a success only where pyinfra came to its end with all hosts."""
+    if run.code is not None:
+        return run.code
+    return 0 if run.ended and not run.state.failed_hosts else ERROR
+
+
 def _release(run: Run, plan: Plan | None) -> int | None:
     """The one that this run recorded, or else the last one before it."""
     recorded = [entry.name for entry in run.trail.entries if (entry.kind, entry.result) == ("release", DONE)]
@@ -65,7 +72,7 @@ def _release(run: Run, plan: Plan | None) -> int | None:
 
 def _write(path: Path, report: ReportDocument) -> bool:
     try:
-        write_whole(path, json_of(ReportDocument, report) + "\n")
+        write_for_owner(path, json_of(ReportDocument, report) + "\n")
     except OSError as error:
         logger.error(f"{path}: the report cannot be written: {error.strerror}")
         return False

@@ -82,6 +82,7 @@ class Run:
         self.check_images = True
         self.ask: Ask = never
         self.quiet = False
+        self.ended = False
         self.changing = False
         self.warned = False
         self.began = time.monotonic()
@@ -432,6 +433,7 @@ class Run:
 
     def end(self, leave: Callable[[], None]) -> None:
         """pyinfra has come to its end: what is still to be done is no success, and no error either."""
+        self.ended = True
         if self.code is None and "_plan" in self.__dict__ and not self.state.failed_hosts:
             looked = self.state.current_stage < StateStage.Execute
             if self.warned or self._plan.skipped or (looked and (self._plan.changes or self._plan.unwanted)):
@@ -439,7 +441,26 @@ class Run:
         leave()
 
     def finish(self) -> None:
-        """The closing line, and the run's own exit code where it has one."""
+        """The closing line and the report; then the run's own exit code, whatever becomes of those."""
+        try:
+            self._close()
+            self._report()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Ends the process where the run has a code; pyinfra's own holds otherwise."""
+        fault = sys.exc_info()[1]
+        if fault:
+            self.code = self.code or ERROR
+        if isinstance(fault, Exception):
+            sys.excepthook(type(fault), fault, fault.__traceback__)
+        if self.code is not None:
+            os._exit(self.code)
+
+    def _close(self) -> None:
         cut_off = self.code is None and self.state.current_stage == StateStage.Execute
         if cut_off or SIGNALS.asked:
             self.code = self.code or ERROR
@@ -455,11 +476,6 @@ class Run:
                 logger.info(line)
         if self.code or "_plan" in self.__dict__:
             logger.info(self.summary())
-        self._report()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if self.code is not None:
-            os._exit(self.code)
 
     def _report(self) -> None:
         path = self.fleet.options.report if "fleet" in self.__dict__ else None

@@ -21,7 +21,7 @@ from cascade.commands.arguments import (
 from cascade.commands.failures import Failed
 from cascade.documents import PlanDocument, json_of
 from cascade.exit_codes import ERROR, UNREACHABLE
-from cascade.files import write_whole
+from cascade.files import write_for_owner
 from cascade.plan_report import plan_document, plan_lines
 from cascade.planning.plan import Plan
 from cascade.planning.plan_file import SavedOptions, saved, written
@@ -101,7 +101,7 @@ def save(planned: Planned, path: Path, options: SavedOptions) -> None:
         return
     text = written(saved(document.inventory, options, planned.plan))
     try:
-        write_whole(path, text, mode=0o600)
+        write_for_owner(path, text)
     except OSError as error:
         raise Failed(f"{path} cannot be written: {error.strerror}") from error
     click.echo(f"saved: `cascade apply {path}` carries out exactly this", err=True)

@@ -17,16 +17,24 @@ from operations.run import Run
 Commands = Iterator[PyinfraCommand]
 INSTALLING_S = 1800
 # What an installation says is kept until its end: one whose connection is cut goes on, and the next one waits
-# for it. What a switched off machine left half configured comes first.
+# for it. What a switched off machine left half configured is mended when it stands in the way, because dpkg
+# itself, unlike apt, does not wait for another package manager.
 _INSTALL = """set -u
-exec 9>/run/lock/cascade-packages && flock 9
+lock=/var/lib/cascade/packages-lock
+mkdir -p -m 755 "${lock%/*}" && (umask 077 && : >>"$lock") && exec 9>>"$lock" || exit 1
+flock -w 900 9 || {
+    echo "$lock: an installation that an earlier run began has not ended in 15 minutes: run again when it has"
+    exit 1
+}
 apt() {
     apt-get -y -o DPkg::Lock::Timeout=600 \\
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
+add() {
+    apt install --no-install-recommends --no-remove --no-upgrade -- "$@"
+}
 install() {
-    dpkg --configure -a && apt update &&
-        apt install --no-install-recommends --no-remove --no-upgrade -- "$@"
+    apt update && { add "$@" || { dpkg --configure -a && add "$@"; }; }
 }
 export DEBIAN_FRONTEND=noninteractive
 said=$(install "$@" 2>&1 9>&-) || { printf '%s\\n' "$said"; exit 1; }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import docker.errors
 from pyinfra.api.host import Host
@@ -13,9 +13,12 @@ from cascade.planning.diff import Change
 from operations.engine_client import EngineClient
 from operations.polling import poll
 from operations.run import Run, WorkFailed
+from operations.swarm.workloads import take_away
 
-STOPPING_DEADLINE_S = 120.0
+STOPPING_MARGIN_S = 110.0
 IN_USE_DEADLINE_S = 30.0
+# What the engine gives a task whose service asks for nothing.
+_STOPPING_S = 10.0
 _IN_USE = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT)
 
 
@@ -26,12 +29,14 @@ def remove(run: Run, host: Host, changes: Iterable[Change]) -> None:
     for change in changes:
         if change.key.kind in _OBJECTS:
             _remove_object(client, change)
-    services = [id_ for change in changes if change.key.kind == "service" for id_ in _removed(client, change)]
+    removed = (_removed(client, change) for change in changes if change.key.kind == "service")
+    services = {service["ID"]: _stopping_s(service) for service in removed if service}
     for change in changes:
         if change.key.kind == "container":
-            _remove_container(client, change.key.name)
+            take_away(client, change.key.name)
     if services:
-        poll("the removed agents", lambda: _all_gone(client, services), STOPPING_DEADLINE_S)
+        deadline_s = max(services.values()) + STOPPING_MARGIN_S
+        poll("the removed agents", lambda: _all_gone(client, services), deadline_s)
     host.log(f"removed {', '.join(change.key.name for change in changes)}")
 
 
@@ -60,23 +65,24 @@ def _remove_object(client: EngineClient, change: Change) -> None:
     poll(f"{kind} {name}", gone, IN_USE_DEADLINE_S)
 
 
-def _removed(client: EngineClient, change: Change) -> list[str]:
-    """The ID of a service that was there and is now being removed."""
+def _removed(client: EngineClient, change: Change) -> Mapping[str, Any] | None:
+    """A service that was there and is now being removed."""
     try:
-        id_: str = client.inspect_service(change.key.name)["ID"]
-        client.remove_service(id_)
+        service: Mapping[str, Any] = client.inspect_service(change.key.name)
+        client.remove_service(service["ID"])
     except docker.errors.NotFound:
-        return []
-    return [id_]
+        return None
+    return service
 
 
-def _remove_container(client: EngineClient, name: str) -> None:
-    with suppress(docker.errors.NotFound):
-        client.stop(name)
-        client.remove_container(name)
+def _stopping_s(service: Mapping[str, Any]) -> float:
+    """How long its tasks may take to stop; they stop at the same time."""
+    container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
+    asked = container.get("StopGracePeriod")
+    return _STOPPING_S if asked is None else float(asked / 1e9)
 
 
-def _all_gone(client: EngineClient, services: list[str]) -> None:
+def _all_gone(client: EngineClient, services: Collection[str]) -> None:
     """Raises WorkFailed while a node that answers still runs one; one that is down cannot say.
 
     All tasks are asked for, because the engine finds no task by a service that is gone.

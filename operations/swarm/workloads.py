@@ -14,6 +14,9 @@ from operations.engine_client import EngineClient
 from operations.run import Run, WorkFailed
 from operations.swarm.versions import update_latest
 
+# What the engine gives a container that asks for nothing.
+_STOPPING_S = 10
+
 
 def apply_service(run: Run, host: Host, change: Change) -> None:
     """Posts the complete spec; an update keeps the counter of restarts that were forced by hand."""
@@ -56,15 +59,26 @@ def apply_container(run: Run, host: Host, change: Change) -> None:
     """Starts a host container, in place of the one it replaces."""
     client, name = run.client(host.name), change.key.name
     if change.action == "replace":
-        with suppress(docker.errors.NotFound):
-            client.stop(name)
-            client.remove_container(name)
+        take_away(client, name)
     if change.action != "update":
         body = {key: value for key, value in change.desired.items() if key != "running"}
         client.create_container_from_config(body, name)
-    if change.action == "update" and client.inspect_container(name)["State"]["Paused"]:
+    if change.action == "update" and (there := client.inspect_container(name))["State"]["Paused"]:
         # It was unhealthy while it stood still, and would say so until its next check.
         client.unpause(name)
-        client.restart(name)
+        client.restart(name, timeout=_stopping_s(there))
     else:
         client.start(name)
+
+
+def take_away(client: EngineClient, name: str) -> None:
+    """Stops and removes a host container, if it is there."""
+    with suppress(docker.errors.NotFound):
+        client.stop(name, timeout=_stopping_s(client.inspect_container(name)))
+        client.remove_container(name)
+
+
+def _stopping_s(container: Mapping[str, Any]) -> int:
+    """What it asks for; docker-py waits for an answer that much longer, if it is told."""
+    asked = container["Config"].get("StopTimeout")
+    return _STOPPING_S if asked is None else int(asked)

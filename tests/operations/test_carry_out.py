@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import resource
 import shlex
+import stat
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
@@ -123,7 +125,7 @@ def lines(commands: Iterator[PyinfraCommand | str]) -> list[str]:
 @pytest.fixture
 def packages(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs an installation where every program of it only says how it was called, or does this instead."""
-    lock = tmp_path / "packages"
+    lock = tmp_path / "state" / "packages-lock"
 
     def run(*names: str, **programs: str) -> subprocess.CompletedProcess[str]:
         folder = tmp_path / "bin"
@@ -134,7 +136,7 @@ def packages(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             (folder / name).chmod(0o755)
         (command,) = lines(install(tuple(change("package", name) for name in names)))
         return subprocess.run(
-            ["/bin/sh", "-c", command.replace("/run/lock/cascade-packages", str(lock))],
+            ["/bin/sh", "-c", command.replace("/var/lib/cascade/packages-lock", str(lock))],
             env={"PATH": f"{folder}:/usr/bin:/bin"},
             capture_output=True,
             text=True,
@@ -150,12 +152,74 @@ def test_all_missing_packages_come_at_once_from_fresh_lists(
 ) -> None:
     done = packages("curl", "iproute2")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    turn, mended, lists, installed = (tmp_path / "calls").read_text().splitlines()
-    assert (turn, mended) == ("flock 9", "dpkg --configure -a")
+    turn, lists, installed = (tmp_path / "calls").read_text().splitlines()
+    assert turn == "flock -w 900 9"
     assert lists.startswith("apt-get -y -o DPkg::Lock::Timeout=600 ")
     assert lists.endswith(" update")
     options = ["--no-install-recommends", "--no-remove", "--no-upgrade"]
     assert installed.split()[-7:] == ["install", *options, "--", "curl", "iproute2"]
+
+
+def test_what_was_left_half_configured_is_mended_once_it_stands_in_the_way(
+    packages: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    mended = tmp_path / "mended"
+    interrupted = f'echo "$*" | grep -q " install " && ! test -e {mended} && echo interrupted && exit 100'
+    done = packages(
+        "curl", apt_get=f"{interrupted}\nexit 0", dpkg=f'test "$*" = "--configure -a" && : > {mended}'
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert mended.exists()
+
+
+def test_an_installation_that_fails_again_tells_all_that_was_said(
+    packages: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    held = "dpkg frontend lock was locked by another process with pid 7"
+    done = packages(
+        "curl",
+        apt_get='case "$*" in *update*) ;; *) echo no lock; exit 100; esac',
+        dpkg=f"echo {held}; exit 2",
+    )
+    assert (done.returncode, done.stdout) == (1, f"no lock\n{held}\n")
+
+
+def test_an_earlier_installation_is_waited_for_with_an_end(
+    packages: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "state" / "packages-lock"
+    path.parent.mkdir()
+    with path.open("w") as earlier:
+        fcntl.flock(earlier, fcntl.LOCK_EX)
+        done = packages("curl", flock='test "$*" = "-w 900 9" && PATH=/usr/bin:/bin exec flock -w 0.1 9')
+    assert done.returncode == 1
+    assert (
+        "packages-lock: an installation that an earlier run began has not ended in 15 minutes" in done.stdout
+    )
+    assert not (tmp_path / "calls").exists()
+
+
+def test_nobody_else_can_hold_up_an_installation(
+    packages: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    umask = os.umask(0o022)
+    packages("curl", apt_get=f"touch {tmp_path}/installed")
+    os.umask(umask)
+    modes = [
+        stat.S_IMODE((tmp_path / name).stat().st_mode)
+        for name in ("state", "state/packages-lock", "installed")
+    ]
+    assert modes == [0o755, 0o600, 0o644]
+
+
+def test_a_place_for_the_lock_that_cannot_be_made_is_told(
+    packages: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("")
+    done = packages("curl")
+    assert done.returncode != 0
+    assert str(tmp_path / "state") in done.stderr
+    assert not (tmp_path / "calls").exists()
 
 
 def test_what_an_installation_says_is_told_when_it_fails(

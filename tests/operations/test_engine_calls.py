@@ -82,6 +82,11 @@ CREATE, START = "POST /containers/create", f"POST /containers/{WAKE_WORD}/start"
 STOP, REMOVE = f"POST /containers/{WAKE_WORD}/stop", f"DELETE /containers/{WAKE_WORD}"
 
 
+def standing(*, paused: bool = False, **config: Any) -> dict[str, Any]:
+    """What the engine says of a host container."""
+    return {"State": {"Paused": paused}, "Config": config}
+
+
 @pytest.mark.parametrize(
     ("action", "writes"),
     [("create", [CREATE, START]), ("replace", [STOP, REMOVE, CREATE, START]), ("update", [START])],
@@ -96,7 +101,7 @@ def test_a_host_container_is_made_replaced_or_only_started(
 ) -> None:
     engine.answers = {
         "/v1.44/containers/create": CREATED,
-        f"/v1.44/containers/{WAKE_WORD}/json": {"State": {"Paused": False}},
+        f"/v1.44/containers/{WAKE_WORD}/json": standing(),
     }
     change = wanted("container", WAKE_WORD, action=action)
     apply_container(run, host, change)
@@ -122,12 +127,48 @@ def test_a_host_container_that_is_gone_already_is_made_again(
 def test_a_host_container_that_is_paused_goes_on(
     wanted: Wanted, run: LocalRun, host: Host, engine: Engine
 ) -> None:
-    engine.answers = {f"/v1.44/containers/{WAKE_WORD}/json": {"State": {"Paused": True}}}
+    engine.answers = {f"/v1.44/containers/{WAKE_WORD}/json": standing(paused=True, StopTimeout=90)}
     apply_container(run, host, wanted("container", WAKE_WORD, action="update"))
     assert calls(engine)[-2:] == [
         f"POST /containers/{WAKE_WORD}/unpause",
         f"POST /containers/{WAKE_WORD}/restart",
     ]
+    assert engine.asked[-1].path.endswith("/restart?t=90")
+
+
+@pytest.mark.parametrize(
+    ("config", "seconds"),
+    [({}, 10), ({"StopTimeout": None}, 10), ({"StopTimeout": 0}, 0), ({"StopTimeout": 90}, 90)],
+)
+def test_a_host_container_has_the_time_to_stop_that_it_asks_for_and_is_waited_for(
+    config: dict[str, Any],
+    seconds: int,
+    wanted: Wanted,
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(run.engine, "_post", patient(run.engine._post, waited))
+    engine.answers = {
+        "/v1.44/containers/create": CREATED,
+        f"/v1.44/containers/{WAKE_WORD}/json": standing(**config),
+    }
+    apply_container(run, host, wanted("container", WAKE_WORD, action="replace"))
+    (stopped,) = (asked for asked in engine.asked if "/stop" in asked.path)
+    assert stopped.path.endswith(f"/stop?t={seconds}")
+    assert waited == [run.engine.timeout + seconds]
+
+
+def patient(post: Callable[..., Any], waited: list[float]) -> Callable[..., Any]:
+    """Notes for how long an answer is waited for where a call says so."""
+
+    def posted(url: str, **how: Any) -> Any:
+        waited.extend([how["timeout"]] if "timeout" in how else [])
+        return post(url, **how)
+
+    return posted
 
 
 def test_a_node_keeps_its_owners_labels(

@@ -172,6 +172,11 @@ def removing(*keys: Key) -> tuple[Change, ...]:
     return tuple(Change(key, "remove", (), {}) for key in keys)
 
 
+def service(id_: str, **container: Any) -> dict[str, Any]:
+    """What the engine says of a service."""
+    return {"ID": id_, "Spec": {"TaskTemplate": {"ContainerSpec": container}}}
+
+
 def writes(engine: Engine) -> list[str]:
     said = [str(asked).replace("/v1.44", "") for asked in engine.asked]
     return [call for call in said if not call.startswith("GET")]
@@ -181,7 +186,8 @@ def writes(engine: Engine) -> list[str]:
 def there(engine: Engine) -> Engine:
     """An engine that has the service, with one task left on a node that is off."""
     engine.answers = {
-        f"/v1.44/services/{REGISTRY}": {"ID": "s1"},
+        f"/v1.44/services/{REGISTRY}": service("s1"),
+        "/v1.44/containers/mic/json": {"Config": {"StopTimeout": 90}},
         "/v1.44/nodes": NODES,
         "/v1.44/tasks": [{"ServiceID": "s1", "NodeID": "off"}, {"ServiceID": "s2", "NodeID": "up"}],
     }
@@ -195,6 +201,30 @@ def test_services_and_containers_are_removed_and_no_volume(there: Engine, run: L
         asked for asked in there.asked if asked.path.startswith("/v1.44/containers/mic?")
     )
     assert "v=False" in removal_of_container.path
+    assert any(asked.path.endswith("/containers/mic/stop?t=90") for asked in there.asked)
+
+
+@pytest.mark.parametrize(
+    ("container", "deadline_s"),
+    [({}, 120), ({"StopGracePeriod": 3 * 10**9}, 113), ({"StopGracePeriod": 300 * 10**9}, 410)],
+)
+def test_removed_services_may_take_as_long_to_stop_as_they_ask_for(
+    container: dict[str, Any],
+    deadline_s: float,
+    there: Engine,
+    run: LocalRun,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(removal, "poll", lambda _what, _attempt, deadline_s: waited.append(deadline_s))
+    other = "cascade-core_redis"
+    there.answers |= {
+        f"/v1.44/services/{REGISTRY}": service("s1", **container),
+        f"/v1.44/services/{other}": service("s2", StopGracePeriod=10**9),
+    }
+    remove(run, host, removing(SERVICE, Key("mainpc", "service", other)))
+    assert waited == [deadline_s]
 
 
 def test_what_is_gone_already_needs_no_removal(engine: Engine, run: LocalRun, host: Host) -> None:
@@ -205,7 +235,7 @@ def test_what_is_gone_already_needs_no_removal(engine: Engine, run: LocalRun, ho
 def test_a_removal_has_not_ended_while_a_node_that_is_there_still_runs_a_task(
     there: Engine, run: LocalRun, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removal, "STOPPING_DEADLINE_S", 0.0)
+    monkeypatch.setattr(removal, "STOPPING_MARGIN_S", -10.0)
     there.answers["/v1.44/tasks"] = [{"ServiceID": "s1", "NodeID": node} for node in ("up", "off")]
     with pytest.raises(WorkFailed, match="1 of their tasks are still there"):
         remove(run, host, removing(SERVICE))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyinfra.api.host import Host
 
-from cascade.exit_codes import GATE_FAILED, INVALID, UNREACHABLE
+from cascade.exit_codes import ERROR, GATE_FAILED, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.planning.audit import Deed
 from cascade.planning.plan import make_plan
@@ -40,6 +40,7 @@ def test_it_names_the_run_the_release_and_every_change(run: LocalRun, host: Host
         pass
     with pytest.raises(OSError, match="disk is full"), run.on_record(host, config):
         raise OSError("the disk is full")
+    run.ended = True
     report = written()
     assert report["release"] == 7
     assert report["inventory"].startswith("/")
@@ -48,6 +49,14 @@ def test_it_names_the_run_the_release_and_every_change(run: LocalRun, host: Host
         ("done", ""),
         ("failed", "the disk is full"),
     ]
+
+
+def test_a_run_that_did_not_come_to_its_end_is_no_success(run: LocalRun, written: Any) -> None:
+    assert written()["exit_code"] == ERROR
+    run.ended = True
+    assert written()["exit_code"] == 0
+    run.state.failed_hosts.update(run.state.inventory)
+    assert written()["exit_code"] == ERROR
 
 
 def test_it_has_the_diagnoses_and_the_exit_code(run: LocalRun, fleet: Fleet, written: Any) -> None:

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from pyinfra.api.config import Config
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State, StateStage
 
-from cascade.exit_codes import ERROR, GATE_FAILED, INVALID, UNREACHABLE
+from cascade.exit_codes import ERROR, GATE_FAILED, INVALID, ROLLED_BACK, UNREACHABLE
 from cascade.model.fleet import Fleet
 from cascade.model.strict import InvalidFiles
 from cascade.planning.plan import make_plan
@@ -398,3 +400,59 @@ def test_a_run_that_was_cut_off_says_where_things_stand(
     run.state.set_stage(stage)
     run.code = code
     assert [*run._where_it_stands()] == said
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes that a run ends this process with, which goes on."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+def reporting(run: Run, monkeypatch: pytest.MonkeyPatch, becomes: BaseException | bool) -> Run:
+    """The run of a fleet with `--report`, and what becomes of the report."""
+
+    def write(*_: Any) -> bool:
+        if isinstance(becomes, BaseException):
+            raise becomes
+        return becomes
+
+    options = run.fleet.options.model_copy(update={"report": "report.json"})
+    run.fleet = replace(run.fleet, options=options)
+    monkeypatch.setattr("operations.run.write_report", write)
+    return run
+
+
+@pytest.mark.parametrize("code", [ROLLED_BACK, GATE_FAILED, UNREACHABLE])
+def test_whatever_becomes_of_the_report_the_run_ends_with_its_own_code(
+    code: int,
+    run: Run,
+    exits: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    converged: Snapshots,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    planned(run, converged).code = code
+    for becomes in (True, False, ValueError("no report")):
+        with suppress(ValueError):
+            reporting(run, monkeypatch, becomes).finish()
+    assert exits == [code] * 3
+    assert capsys.readouterr().err.endswith("ValueError: no report\n")
+
+
+@pytest.mark.parametrize(
+    ("becomes", "codes"), [(True, []), (False, [ERROR]), (ValueError("no report"), [ERROR])]
+)
+def test_a_report_that_is_not_written_is_no_success(
+    becomes: BaseException | bool,
+    codes: list[int],
+    run: Run,
+    exits: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    converged: Snapshots,
+) -> None:
+    planned(reporting(run, monkeypatch, becomes), converged)
+    with suppress(ValueError):
+        run.finish()
+    assert exits == codes
