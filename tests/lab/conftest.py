@@ -334,8 +334,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture
 def trial_variant(trial: Checkout, tmp_path: Path) -> Iterator[Checkout]:
     """A copy of the small system's files to change and deploy; afterwards it runs as before."""
-    from tests.lab.trial_system import calm
+    from tests.lab.trial_system import settled
 
-    calm()
+    settled()
     yield trial.variant(tmp_path / "variant")
     trial.deploy().ok()

@@ -49,6 +49,11 @@ def name_of(group: str, agent: str) -> str:
     return f"{group}_{kebab_case(agent)}"
 
 
+AGENTS = tuple(
+    name_of(group, agent) for group, waves in GROUPS.items() for agents in waves for agent in agents
+)
+
+
 def edit(checkout: Checkout, group: str, change: Callable[[Document], None]) -> None:
     """Changes a group's file by what it says."""
     file = checkout.path / STACKS / f"{group}.yaml"
@@ -134,19 +139,16 @@ def seen() -> dict[str, Seen]:
     return {name: Seen(digest, frozenset(replicas.get(name, ()))) for name, digest in digests.items()}
 
 
-def calm() -> None:
-    """Returns when the Swarm has stopped whatever was replaced."""
-    wanted = "docker service ls --filter label=cascade.system=trial --format '{{.Name}} {{.Replicas}}'"
+def settled() -> dict[str, int]:
+    """How many healthy replicas each agent has, once the engines have stopped what was replaced."""
+    wanted = {**dict.fromkeys(AGENTS, 1), "middle_web": 3}
 
-    def attempt() -> None:
-        replicas = {
-            line.split()[0]: int(line.split()[1].partition("/")[2]) for line in _lines("mainpc", wanted)
-        }
-        found = counts(seen())
-        if moving := [name for name, number in replicas.items() if found[name] != number]:
-            raise LabError(", ".join(moving), "has other replicas than it is to have", "look at its tasks")
+    def attempt() -> dict[str, int]:
+        if (found := counts(seen())) != wanted:
+            raise LabError("the small system", f"has {found}, not {wanted}", "look at the tasks")
+        return found
 
-    until("the small system", attempt, timeout_s=120, next_step="look at its services' tasks")
+    return until("the small system", attempt, timeout_s=120, next_step="look at the tasks")
 
 
 def _lines(host: str, command: str) -> list[str]:
