@@ -87,7 +87,7 @@ def _looked(watch: _Watch) -> bool:
     pending = {
         name: standing
         for name, standing in standings.items()
-        if standing.healthy < watch.gate.replicas[name] and name not in watch.abandoned
+        if (standing.healthy < watch.gate.replicas[name] or standing.doubled) and name not in watch.abandoned
     }
     _tell(watch, pending)
     _lose(watch, pending)
@@ -125,16 +125,17 @@ def warn(run: Run, host: Host, diagnoses: Iterable[Diagnosis]) -> None:
 
 
 def _let_go_on(watch: _Watch, pending: Mapping[str, Standing]) -> None:
-    """One failed task that Swarm has replaced is no failure, though it pauses the update before the rest."""
-    stuck = {name for name, standing in pending.items() if standing.stuck}
+    """What Swarm leaves in the middle of an update is updated to its end."""
+    stuck = {name for name, standing in pending.items() if standing.stuck or standing.doubled}
     watch.stuck_since = {name: watch.stuck_since.get(name, time.monotonic()) for name in stuck}
     for name, since in watch.stuck_since.items():
         if time.monotonic() - since < SETTLE_S:
             continue
         with watch.run.on_record(watch.host, Deed("update", "service", name)):
-            go_on(watch.run.client(watch.host.name), name)
+            go_on(watch.run.client(watch.host.name), name, pending[name].doubled)
         watch.stuck_since[name] = time.monotonic()
-        watch.host.log(f"{name}: Swarm had paused its update for a failed task, which it has replaced")
+        why = "ran a replica twice" if pending[name].doubled else "had paused its update for a failed task"
+        watch.host.log(f"{name}: Swarm {why}; it is updated to its end")
 
 
 def _lost(watch: _Watch, member: Member, standing: Standing, cluster: Cluster | None) -> Reason | None:

@@ -43,7 +43,8 @@ class Standing:
 
     `tasks` are those of a service's newest spec, the oldest first, and `telling` the one that says most;
     `container` is the inspection of a host container, None where there is none. `stuck` says that every
-    replica which was begun is healthy, and that the Swarm has paused the update before the others.
+    replica which was begun is healthy, and that the Swarm has paused the update before the others; `doubled`
+    that after its update a replica runs twice, which happens when a restart meets the way back.
     """
 
     healthy: int
@@ -52,6 +53,7 @@ class Standing:
     telling: Task | None = None
     container: Container | None = None
     stuck: bool = False
+    doubled: bool = False
 
     @property
     def ended(self) -> frozenset[str]:
@@ -62,6 +64,11 @@ class Standing:
     def all_begun_are_up(self) -> bool:
         begun = {task["Slot"] for task in self.tasks if task["DesiredState"] in ("ready", "running")}
         return self.healthy == len(begun) > 0
+
+    @property
+    def runs_twice(self) -> bool:
+        running = [task["Slot"] for task in self.tasks if _runs(task)]
+        return len(running) > len(set(running))
 
     @property
     def past(self) -> Past:
@@ -123,10 +130,8 @@ def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
     manager = run.client(run.fleet.manager.name)
     found_services = manager.services({"name": names})
     services = {service["ID"]: service["Spec"]["Name"] for service in found_services}
-    paused = {
-        service["Spec"]["Name"]
-        for service in found_services
-        if service.get("UpdateStatus", {}).get("State") == "paused"
+    updates = {
+        service["Spec"]["Name"]: service.get("UpdateStatus", {}).get("State") for service in found_services
     }
     ready = {node["ID"] for node in manager.nodes() if node["Status"]["State"] == "ready"}
     tasks = manager.tasks({"service": sorted(services), "_up-to-date": ["true"]})
@@ -135,7 +140,14 @@ def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
         services[id_]: list(found) for id_, found in groupby(tasks, key=lambda task: task["ServiceID"])
     }
     found = {name: _of_tasks(by_service.get(name, []), ready) for name in names}
-    return {name: replace(one, stuck=name in paused and one.all_begun_are_up) for name, one in found.items()}
+    return {
+        name: replace(
+            one,
+            stuck=updates.get(name) == "paused" and one.all_begun_are_up,
+            doubled=updates.get(name) != "updating" and one.runs_twice,
+        )
+        for name, one in found.items()
+    }
 
 
 def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
@@ -150,7 +162,11 @@ def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
 
 
 def _counts(task: Task, ready: set[str]) -> bool:
-    return task["DesiredState"] == task["Status"]["State"] == "running" and task.get("NodeID") in ready
+    return _runs(task) and task.get("NodeID") in ready
+
+
+def _runs(task: Task) -> bool:
+    return bool(task["DesiredState"] == task["Status"]["State"] == "running")
 
 
 def describe(task: Task) -> str:

@@ -643,6 +643,29 @@ def test_an_update_that_one_failed_task_paused_goes_on_once_the_task_is_replaced
     assert [body["TaskTemplate"] for body in posted] == [service["Spec"]["TaskTemplate"]] * goes_on
 
 
+@pytest.mark.parametrize(("state", "forced"), [("completed", 1), ("updating", 0)])
+def test_a_replica_that_runs_twice_after_its_update_is_updated_once_more(
+    state: str,
+    forced: int,
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
+    swarm([*tasks, {**tasks[0], "ID": "again"}])
+    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
+    service["UpdateStatus"] = {"State": state}
+    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
+    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    assert gates._passed(gates._Watch(run, host, gate_of())) is (not forced)
+    posted = [asked.body["TaskTemplate"]["ForceUpdate"] for asked in engine.asked if asked.method == "POST"]
+    assert posted == [1] * forced
+
+
 def test_a_pause_is_believed_only_when_it_stays(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
