@@ -25,11 +25,13 @@ from cascade.planning.waves import Member
 from operations.run import Run
 from operations.signals import SIGNALS
 from operations.swarm.diagnosis import NotHealthy, diagnose
-from operations.swarm.paused import go_on
+from operations.swarm.halted import WHY, go_on
 from operations.swarm.standing import Past, Standing, as_it_ended, cluster_for, look, reason_of
 
 MANY = 3
 INTERVAL_S = 0.15
+# All replicas may be healthy, and more than them run.
+_NOT_DONE = ("doubled", "stranded")
 CLEAR_LINE = "\r\033[K"
 
 
@@ -45,7 +47,7 @@ class _Watch:
     before: dict[str, Past] = field(default_factory=dict)
     ended: dict[str, dict[str, Task]] = field(default_factory=dict)
     told_since: dict[str, tuple[Cause, float]] = field(default_factory=dict)
-    stuck_since: dict[str, float] = field(default_factory=dict)
+    halted_since: dict[str, float] = field(default_factory=dict)
     abandoned: set[str] = field(default_factory=set)
     up: set[str] = field(default_factory=set)
 
@@ -87,7 +89,8 @@ def _looked(watch: _Watch) -> bool:
     pending = {
         name: standing
         for name, standing in standings.items()
-        if (standing.healthy < watch.gate.replicas[name] or standing.doubled) and name not in watch.abandoned
+        if (standing.healthy < watch.gate.replicas[name] or standing.halt in _NOT_DONE)
+        and name not in watch.abandoned
     }
     _tell(watch, pending)
     _lose(watch, pending)
@@ -126,16 +129,15 @@ def warn(run: Run, host: Host, diagnoses: Iterable[Diagnosis]) -> None:
 
 def _let_go_on(watch: _Watch, pending: Mapping[str, Standing]) -> None:
     """What Swarm leaves in the middle of an update is updated to its end."""
-    stuck = {name for name, standing in pending.items() if standing.stuck or standing.doubled}
-    watch.stuck_since = {name: watch.stuck_since.get(name, time.monotonic()) for name in stuck}
-    for name, since in watch.stuck_since.items():
-        if time.monotonic() - since < SETTLE_S:
+    halted = {name: standing.halt for name, standing in pending.items() if standing.halt}
+    watch.halted_since = {name: watch.halted_since.get(name, time.monotonic()) for name in halted}
+    for name, halt in halted.items():
+        if time.monotonic() - watch.halted_since[name] < SETTLE_S:
             continue
         with watch.run.on_record(watch.host, Deed("update", "service", name)):
-            go_on(watch.run.client(watch.host.name), name, pending[name].doubled)
-        watch.stuck_since[name] = time.monotonic()
-        why = "ran a replica twice" if pending[name].doubled else "had paused its update for a failed task"
-        watch.host.log(f"{name}: Swarm {why}; it is updated to its end")
+            go_on(watch.run.client(watch.host.name), name, halt)
+        watch.halted_since[name] = time.monotonic()
+        watch.host.log(f"{name}: Swarm {WHY[halt]}; it is updated to its end")
 
 
 def _lost(watch: _Watch, member: Member, standing: Standing, cluster: Cluster | None) -> Reason | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -24,9 +24,12 @@ from cascade.planning.waves import Member
 from operations.engine_client import EngineClient
 from operations.run import Run
 from operations.ssh import CONNECTION_LOST
+from operations.swarm.halted import Halt
 from operations.swarm.logs import plain
 
 Container = Mapping[str, Any]
+
+_BEFORE_RUNNING = ("assigned", "accepted", "preparing", "ready", "starting")
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Standing:
     """One workload at one look: healthy replicas, and what there is to say of one that is not.
 
     `tasks` are those of a service's newest spec, the oldest first, and `telling` the one that says most;
-    `container` is the inspection of a host container, None where there is none. `stuck` says that every
-    replica which was begun is healthy, and that the Swarm has paused the update before the others; `doubled`
-    that after its update a replica runs twice, which happens when a restart meets the way back.
+    `container` is the inspection of a host container, None where there is none. `halt` says how the Swarm has
+    left an update in the middle: paused, though every replica which was begun is healthy; with a replica that
+    runs twice, which happens when a restart meets the way back; or waiting for a replica on a lost node.
     """
 
     healthy: int
@@ -52,8 +55,7 @@ class Standing:
     tasks: tuple[Task, ...] = ()
     telling: Task | None = None
     container: Container | None = None
-    stuck: bool = False
-    doubled: bool = False
+    halt: Halt | None = None
 
     @property
     def ended(self) -> frozenset[str]:
@@ -69,6 +71,14 @@ class Standing:
     def runs_twice(self) -> bool:
         running = [task["Slot"] for task in self.tasks if _runs(task)]
         return len(running) > len(set(running))
+
+    def halted(self, update: str | None, ready: Collection[str]) -> Halt | None:
+        """How the Swarm has left an update that is in this state; `ready` are the nodes that answer."""
+        if update == "paused" and self.all_begun_are_up:
+            return "paused"
+        if update == "updating":
+            return "stranded" if any(_given_up(task, ready) for task in self.tasks) else None
+        return "doubled" if self.runs_twice else None
 
     @property
     def past(self) -> Past:
@@ -140,14 +150,7 @@ def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
         services[id_]: list(found) for id_, found in groupby(tasks, key=lambda task: task["ServiceID"])
     }
     found = {name: _of_tasks(by_service.get(name, []), ready) for name in names}
-    return {
-        name: replace(
-            one,
-            stuck=updates.get(name) == "paused" and one.all_begun_are_up,
-            doubled=updates.get(name) != "updating" and one.runs_twice,
-        )
-        for name, one in found.items()
-    }
+    return {name: replace(one, halt=one.halted(updates.get(name), ready)) for name, one in found.items()}
 
 
 def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:
@@ -167,6 +170,12 @@ def _counts(task: Task, ready: set[str]) -> bool:
 
 def _runs(task: Task) -> bool:
     return bool(task["DesiredState"] == task["Status"]["State"] == "running")
+
+
+def _given_up(task: Task, ready: Collection[str]) -> bool:
+    """Whether it has been replaced before it ran, and its node cannot say that it is gone."""
+    began = task["Status"]["State"] in _BEFORE_RUNNING
+    return began and task["DesiredState"] == "shutdown" and task.get("NodeID") not in ready
 
 
 def describe(task: Task) -> str:

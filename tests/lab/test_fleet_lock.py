@@ -331,6 +331,7 @@ def test_what_fails_leaves_a_line_with_its_reason(fleet: Checkout) -> None:
         )
     ]
     assert status(fleet) == {"held": False, "holder": None}
+    fleet.deploy().ok()
 
 
 def test_nobodys_words_break_out_of_their_line(fleet: Checkout) -> None:

@@ -175,7 +175,7 @@ def test_the_table_is_as_long_as_it_must_be_and_names_nothing_twice() -> None:
 
 def test_twenty_looks_at_an_untouched_fleet_find_nothing_and_cost_what_a_run_costs(fleet: Checkout) -> None:
     idle = fleet.deploy().ok()
-    assert idle.summary["verdict"] == "in sync"
+    assert idle.summary["verdict"] == "in sync", idle.err
     for _ in range(LOOKS):
         since = time.time()
         assert_in_sync(fleet)

@@ -666,6 +666,32 @@ def test_a_replica_that_runs_twice_after_its_update_is_updated_once_more(
     assert posted == [1] * forced
 
 
+@pytest.mark.parametrize(("node", "goes_on"), [("lost", True), (None, False)])
+def test_an_update_that_waits_for_a_replica_on_a_lost_node_is_begun_anew(
+    node: str | None,
+    goes_on: bool,
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
+    given_up = {**tasks[0], "ID": "given-up", "DesiredState": "shutdown", "Status": {"State": "assigned"}}
+    swarm([*tasks, given_up | ({"NodeID": node} if node else {})])
+    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
+    service["UpdateStatus"] = {"State": "updating"}
+    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
+    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    assert gates._passed(gates._Watch(run, host, gate_of())) is not goes_on
+    posted = [asked.body for asked in engine.asked if asked.method == "POST"]
+    monitor = service["Spec"]["UpdateConfig"]["Monitor"]
+    assert [body["UpdateConfig"]["Monitor"] for body in posted] == [monitor + 1, monitor] * goes_on
+    assert [body["TaskTemplate"] for body in posted] == [service["Spec"]["TaskTemplate"]] * 2 * goes_on
+
+
 def test_a_pause_is_believed_only_when_it_stays(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
@@ -680,10 +706,10 @@ def test_a_pause_is_believed_only_when_it_stays(
     watch = gates._Watch(run, host, gate_of())
     assert not gates._passed(watch)
     assert run.writes == 0
-    assert COORDINATOR in watch.stuck_since
+    assert COORDINATOR in watch.halted_since
     service["UpdateStatus"] = {"State": "updating"}
     assert not gates._passed(watch)
-    assert watch.stuck_since == {}
+    assert watch.halted_since == {}
 
 
 @pytest.mark.parametrize(("health", "cause"), [("unhealthy", "repeated_unhealthy"), ("healthy", None)])
