@@ -1,0 +1,36 @@
+"""A secret value in this process's memory."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any, NoReturn
+
+# The Swarm takes less than 512,000 bytes.
+LARGEST_BYTES = 500_000
+
+
+class Value:
+    """The bytes of a secret. Whatever prints, compares, copies or stores it gets `***` or an error."""
+
+    __slots__ = ("data",)
+    __hash__ = None  # type: ignore[assignment]
+
+    data: bytes
+
+    def __init__(self, data: bytes) -> None:
+        object.__setattr__(self, "data", data)
+
+    def __setattr__(self, _name: str, _value: Any) -> NoReturn:
+        raise TypeError("a secret value does not change")
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
+        raise TypeError("a secret value is neither copied nor stored")
+
+
+def forbid_core_dumps() -> None:
+    """From here on a crash of this process, or of one that it starts, leaves no image of its memory."""
+    # The kernel hands a dump to a program whatever the limit is, but for a limit of one byte.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
