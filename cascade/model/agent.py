@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, field_validator
 from cascade.model.compose import Attachments, Environment, HealthCheck, Mount, untemplated
 from cascade.model.names import fits
 from cascade.model.quantities import Cpus, MemoryBytes, SomeSeconds, Whole
+from cascade.model.secrets import SecretUse
 from cascade.model.strict import Strict, path_of
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
@@ -37,6 +38,7 @@ class Agent(Strict):
     health_check: HealthCheck | None = None
     environment: Environment = {}
     volumes: tuple[Mount, ...] = ()
+    secrets: tuple[SecretUse, ...] = ()
     networks: Attachments = {}
     memory_limit: MemoryBytes | None = None
     cpus: Cpus | None = None

@@ -82,10 +82,11 @@ def _absolute(path: str) -> str:
     return path
 
 
-def _mount_point(path: str) -> str:
+def check_mount_point(path: str) -> str:
+    """A path on which something can be mounted, as it stands; raises ValueError."""
     if normpath(path) in ("/", "//"):
         raise ValueError("nothing can be mounted on / itself: write one like /data")
-    return path
+    return untemplated(path)
 
 
 def _address(text: str) -> str:
@@ -111,7 +112,7 @@ Environment = Annotated[
 ]
 Pids = Annotated[Whole, Field(ge=-1)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-MountPoint = Annotated[AbsolutePath, AfterValidator(_mount_point), AfterValidator(untemplated)]
+MountPoint = Annotated[AbsolutePath, AfterValidator(check_mount_point)]
 
 
 class HealthCheck(Strict):

@@ -10,7 +10,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from posixpath import join
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, model_validator
 
@@ -80,11 +81,13 @@ class ConfigSource(Strict):
         return self.file.data if self.file else (self.content or "").encode()
 
 
-class ConfigUse(Strict):
-    """A config as a file in a service's containers; the short syntax is its name alone."""
+class FileUse(Strict):
+    """A file that a service's containers get besides their image; the short syntax is its name alone."""
+
+    folder: ClassVar[str] = "/"
 
     source: str = Field(min_length=1)
-    target: MountPoint | None = None
+    target: str | None = None
     uid: Owner = "0"
     gid: Owner = "0"
     mode: Annotated[FileMode, AfterValidator(_permissions)] = 0o444
@@ -97,7 +100,13 @@ class ConfigUse(Strict):
     @property
     def path(self) -> str:
         """Where the file is in the container."""
-        return self.target or f"/{self.source}"
+        return join(self.folder, self.target or self.source)
+
+
+class ConfigUse(FileUse):
+    """A config as a file in a service's containers."""
+
+    target: MountPoint | None = None
 
 
 @dataclass(frozen=True)

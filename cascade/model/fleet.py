@@ -21,6 +21,7 @@ from cascade.model.networks import SETTINGS, name_problems, size_problems, subne
 from cascade.model.networks import Overlay as Overlay
 from cascade.model.networks import SwarmPool as SwarmPool
 from cascade.model.options import Options
+from cascade.model.secrets import UNKNOWN_DIGITS, Secret, longest_name, swarm_prefix
 from cascade.model.service import GroupFile, Service
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of, twice
 from cascade.model.wording import shown
@@ -49,16 +50,22 @@ class FleetSettings(Strict):
     health_timing: HealthTiming = HealthTiming()
     releases_kept: Annotated[int, Field(ge=2, le=1000)] = 10
     on_drift: Annotated[tuple[str, ...], AfterValidator(_check_command)] = ()
+    secrets: Annotated[str, Field(min_length=1)] = "group_data/secrets"
+    identity: Annotated[str, Field(min_length=1)] = "~/.config/cascade/identity"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Settings, hosts and groups that fit together; made by `assemble`."""
+    """Settings, hosts and groups that fit together; made by `assemble`.
+
+    `digits` are those of the secrets whose values are open, by their names in the store.
+    """
 
     settings: FleetSettings
     hosts: dict[str, Host]
     groups: dict[str, GroupFile]
     options: Options = field(default_factory=Options)
+    digits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def manager(self) -> Host:
@@ -97,6 +104,21 @@ class Fleet:
         return {
             name: workloads_of(self.groups[name], self.settings.health_timing) for name in self.group_order
         }
+
+    @cached_property
+    def secrets(self) -> dict[str, Secret]:
+        """Every secret that a group file declares, by its name in the store."""
+        found: dict[str, Secret] = {}
+        for group in self.groups.values():
+            for secret in group.stored_secrets.values():
+                if secret.generate or secret.name not in found:
+                    found[secret.name] = secret
+        return found
+
+    def swarm_secret(self, name: str) -> str:
+        """The name in the Swarm of a value of the store, with asterisks while it is not open."""
+        digits = self.digits.get(name, UNKNOWN_DIGITS)
+        return f"{swarm_prefix(self.settings.system, name)}-{digits}"
 
     @property
     def services(self) -> Iterator[tuple[GroupFile, str, Service]]:
@@ -436,6 +458,27 @@ def _config_problems(fleet: Fleet) -> Iterator[Problem]:
             taken.setdefault(name, f"{path} of {group.name}")
 
 
+def _secret_problems(fleet: Fleet) -> Iterator[Problem]:
+    """What holds for the store as a whole; the Swarm does not tell names apart by letter case."""
+    longest = longest_name(fleet.settings.system)
+    taken: dict[str, tuple[Secret, str]] = {}
+    for group in fleet.groups.values():
+        for key, secret in group.stored_secrets.items():
+            path = path_of(["secrets", key])
+            other, where = taken.setdefault(secret.name.lower(), (secret, f"{path} of {group.name}"))
+            if len(secret.name) > longest:
+                reason = (
+                    f"{secret.name} is too long for a name in the Swarm, beside the system's and a digest"
+                )
+                yield Problem(group.file, f"{path}.name", reason, f"write at most {longest} characters")
+            if other.name != secret.name:
+                reason = f"{where} has the name {other.name} in the Swarm too"
+                yield Problem(group.file, path, reason, "write another name:")
+            elif secret.generate and other.generate and secret.generate != other.generate:
+                reason = f"{where} generates {secret.name} in another way"
+                yield Problem(group.file, f"{path}.x-generate", reason, "write the same in both")
+
+
 def _image_problems(fleet: Fleet) -> Iterator[Problem]:
     """A group that is not enabled needs no images yet."""
     used = set()
@@ -473,5 +516,6 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_port_problems, "node_labels swarm_role ssh_port"),
     (_name_problems, ""),
     (_config_problems, ""),
+    (_secret_problems, "system"),
     (_image_problems, "images"),
 )

@@ -24,6 +24,7 @@ _STAND_INS: dict[str, Any] = {
     "configs.*": {"content": "unknown"},
     "image": "unknown",
     "networks.*": {"external": True},
+    "secrets.*": {"external": True},
     "services": {},
     "volumes.*": None,
 }
@@ -32,14 +33,17 @@ _A_SERVICE = len(("services", "name"))
 
 # What a check of the whole says of one key is in doubt when one of these could not be read.
 _RESTS_ON = {
-    "configs": {"source", "target", "tmpfs", "volumes", "x-agents"},
+    "configs": {"secrets", "source", "target", "tmpfs", "volumes", "x-agents"},
     "constraints": {"placement", "deploy"},
+    "environment": {"configs", "secrets", "source", "target", "tmpfs", "volumes", "x-agents"},
+    "external": {"environment", "file", "x-generate"},
     "file": {"content", "environment", "external"},
     "depends_on": {"name", "services", "startup_order", "x-agents"},
     "max_replicas_per_node": {"placement", "deploy", "replicas"},
     "networks": {"x-agents"},
     "ports": {"deploy", "port", "protocol", "target", "x-agents"},
     "resources": {"cpus", "deploy", "limits", "memory", "memory_limit", "reservations", "x-agents"},
+    "secrets": {"configs", "source", "target", "tmpfs", "volumes", "x-agents"},
     "services": {"depends_on", "name", "x-agents"},
     "volumes": {"tmpfs", "x-agents"},
     "x-agents": {"depends_on", "name", "startup_order"},

@@ -20,8 +20,7 @@ class Refusal(NamedTuple):
 _LIMITS = "deploy.resources alone says what a service may use"
 _NO_FIELD = "a Swarm service has no such setting"
 _NETWORK = "networks are declared once for all groups, in group_data"
-_SECRETS = "no secret is delivered: a service gets environment variables, configs and mounts"
-_PLAIN_FILE = "put the file on the host and bind-mount it read-only, or put it into the image"
+_STORE = "write external: true, and put the value in the store: cascade secrets set INVENTORY NAME"
 _NAMESPACE = "a Swarm service has namespaces of its own and shares none"
 _ONE_FILE = "each group file stands by itself"
 _GPU = "write runtime: nvidia, NVIDIA_VISIBLE_DEVICES as environment, and a constraint on the GPU's host"
@@ -30,7 +29,6 @@ _ADDRESS = "addresses are the Swarm's to give"
 REFUSED: dict[str, Refusal] = {
     "include": Refusal(_ONE_FILE, "write its services here, or make it a group of its own"),
     "models": Refusal("Cascade runs services, not model runners", "write a service that serves the model"),
-    "secrets": Refusal(_SECRETS, _PLAIN_FILE),
     # Configs
     "configs.*.environment": Refusal(
         "the deploying machine's environment is not passed on", "write content: or file:"
@@ -42,6 +40,18 @@ REFUSED: dict[str, Refusal] = {
     "configs.*.labels": Refusal("a config carries Cascade's labels only", "remove it"),
     "configs.*.template_driver": Refusal(
         "what a service reads is what the file says", "write the values themselves"
+    ),
+    # Secrets
+    "secrets.*.driver": Refusal("the Swarm itself keeps secrets", "remove it"),
+    "secrets.*.driver_opts": Refusal("the Swarm itself keeps secrets", "remove it"),
+    "secrets.*.environment": Refusal("the deploying machine's environment is not passed on", _STORE),
+    "secrets.*.external.name": Refusal("an old form", "write external: true and name: beside it"),
+    "secrets.*.file": Refusal(
+        "a value in a plain file would lie open, in git or on this machine", f"{_STORE} --file PATH"
+    ),
+    "secrets.*.labels": Refusal("a secret carries Cascade's labels only", "remove it"),
+    "secrets.*.template_driver": Refusal(
+        "what a service reads is the value in the store", "put the whole text in the store"
     ),
     # Networks
     "networks.*.attachable": Refusal(
@@ -214,7 +224,6 @@ REFUSED: dict[str, Refusal] = {
         "an image is pinned by digest and never refreshed by itself", "remove it"
     ),
     "services.*.scale": Refusal("an older word for deploy.replicas", "write deploy.replicas"),
-    "services.*.secrets": Refusal(_SECRETS, _PLAIN_FILE),
     "services.*.storage_opt": Refusal(_NO_FIELD, "remove it"),
     "services.*.use_api_socket": Refusal(
         "it gives a container the whole host", "remove it, or bind-mount the socket knowingly"

@@ -35,12 +35,21 @@ from cascade.model.compose import (
     Ulimit,
     Untemplated,
 )
-from cascade.model.configs import LONGEST_PREFIX, Config, ConfigName, ConfigSource, ConfigUse, configs_of
+from cascade.model.configs import (
+    LONGEST_PREFIX,
+    Config,
+    ConfigName,
+    ConfigSource,
+    ConfigUse,
+    FileUse,
+    configs_of,
+)
 from cascade.model.names import fits
 from cascade.model.networks import NetworkName, check_network
 from cascade.model.order import agent_order, waves
 from cascade.model.process import HostName, ImageName, StopSignal, UlimitName, User, WorkingDir
 from cascade.model.quantities import MemoryBytes, Seconds, SomeSeconds, Whole
+from cascade.model.secrets import FOLDER, Secret, SecretName, SecretSource, SecretUse, secrets_of
 from cascade.model.security import SecurityOptions
 from cascade.model.strict import Problem, Strict, path_of, twice
 from cascade.model.wording import shown
@@ -100,6 +109,7 @@ class Service(Strict):
     networks: Attachments = {}
     volumes: tuple[Mount, ...] = ()
     configs: tuple[ConfigUse, ...] = ()
+    secrets: tuple[SecretUse, ...] = ()
     ports: tuple[Port, ...] = ()
     healthcheck: HealthCheck | None = None
     deploy: Deploy = Deploy()
@@ -179,6 +189,7 @@ class GroupFile(Strict):
     networks: dict[str, ExternalNetwork] = {}
     volumes: dict[str, NamedVolume | None] = {}
     configs: dict[ConfigName, ConfigSource] = {}
+    secrets: dict[SecretName, SecretSource] = {}
     enabled: bool = Field(True, alias="x-enabled")
 
     _file: str = PrivateAttr("")
@@ -225,6 +236,11 @@ class GroupFile(Strict):
         """The configs by the keys that the file gives them."""
         return configs_of(self.name, self.configs)
 
+    @property
+    def stored_secrets(self) -> dict[str, Secret]:
+        """The secrets by the keys that the file gives them."""
+        return secrets_of(self.secrets)
+
     def problems(self) -> Iterator[Problem]:
         """What does not fit together inside the file."""
         if not self.services:
@@ -244,6 +260,7 @@ class GroupFile(Strict):
         for path, part in self._parts():
             yield from self._undeclared(path, part)
         yield from self._config_problems()
+        yield from self._secret_problems()
         names = [agent.name for service in self.services.values() for agent in service.agents]
         for same in _clashes(names or list(self.services)):
             yield self._problem("services", f"{', '.join(same)} would have the same name", "rename one")
@@ -316,28 +333,88 @@ class GroupFile(Strict):
                 fix = f"write name: with at most {LONGEST_PREFIX} characters, or a shorter key"
                 yield self._problem(f"{path}.name", reason, fix)
         for name, service in self.services.items():
-            yield from self._use_problems(path_of(["services", name]), service)
+            path = f"{path_of(['services', name])}.configs"
+            for missing in sorted({use.source for use in service.configs} - self.configs.keys()):
+                fix = f"add {missing}: {{file: ./{missing}}} there"
+                yield self._problem(path, f"{missing} is not declared under configs:", fix)
+            yield from self._kept_problems(path, [(use.source, use) for use in service.configs])
+            agents = (mount for agent in service.agents for mount in agent.volumes)
+            mounted = {*_targets((*service.volumes, *service.tmpfs)), *_targets(agents)}
+            yield from self._place_problems(path, service.configs, mounted)
 
-    def _use_problems(self, path: str, service: Service) -> Iterator[Problem]:
-        """What is not there, and what lies on or around something else that is mounted."""
-        for missing in sorted({use.source for use in service.configs} - self.configs.keys()):
-            fix = f"add {missing}: {{file: ./{missing}}} there"
-            yield self._problem(f"{path}.configs", f"{missing} is not declared under configs:", fix)
-        for source in twice(source for source, *_ in {_kept(use) for use in service.configs}):
+    def _secret_problems(self) -> Iterator[Problem]:
+        for key, source in self.secrets.items():
+            path = path_of(["secrets", key])
+            if source.external is None and source.generate is None:
+                fix = "add external: true, or x-generate: {bytes: 32}"
+                yield self._problem(f"{path}.external", "is missing", fix)
+            if source.external is not None and source.generate is not None:
+                reason = "stands beside external: a value is given by somebody, or generated"
+                yield self._problem(f"{path}.x-generate", reason, "give one of the two")
+        for name, service in self.services.items():
+            path = path_of(["services", name])
+            yield from self._delivery_problems(path, service.secrets, (), service, service.agents)
+            for number, agent in enumerate(service.agents):
+                where = f"{path}.x-agents[{number}]"
+                yield from self._delivery_problems(where, agent.secrets, service.secrets, service, (agent,))
+            yield from self._variable_problems(path, service)
+
+    def _delivery_problems(
+        self,
+        path: str,
+        uses: Sequence[SecretUse],
+        inherited: Sequence[SecretUse],
+        service: Service,
+        agents: Iterable[Agent],
+    ) -> Iterator[Problem]:
+        """What is wrong with the secrets of one part of the file, beside all that its containers get."""
+        if not uses:
+            return
+        for missing in sorted({use.source for use in uses} - self.secrets.keys()):
+            fix = f"add {missing}: {{external: true}} there"
+            yield self._problem(f"{path}.secrets", f"{missing} is not declared under secrets:", fix)
+        stored = self.stored_secrets
+        kept = [(stored[use.source].name, use) for use in (*inherited, *uses) if use.source in stored]
+        yield from self._kept_problems(f"{path}.secrets", kept)
+        mounts = (mount for agent in agents for mount in agent.volumes)
+        beside: tuple[FileUse, ...] = (*service.configs, *inherited)
+        files = (normpath(use.path) for use in beside)
+        mounted = {*_targets((*service.volumes, *service.tmpfs)), *_targets(mounts), *files}
+        yield from self._place_problems(f"{path}.secrets", uses, mounted)
+
+    def _kept_problems(self, path: str, uses: Iterable[tuple[str, FileUse]]) -> Iterator[Problem]:
+        """A container has one file of what is kept under one name, however often it is mounted."""
+        for name in twice(name for name, *_ in {(name, use.uid, use.gid, use.mode) for name, use in uses}):
             reason = (
-                f"{source} stands twice with different owners or modes, and the engine keeps one file of it"
+                f"{name} stands twice with different owners or modes, and the engine keeps one file of it"
             )
-            yield self._problem(f"{path}.configs", reason, "write the same for both, or declare it twice")
-        own = [normpath(use.path) for use in service.configs]
-        agents = (mount for agent in service.agents for mount in agent.volumes)
-        mounted = {*_targets((*service.volumes, *service.tmpfs)), *_targets(agents)}
+            yield self._problem(path, reason, "write the same for both, or declare it twice")
+
+    def _place_problems(self, path: str, uses: Sequence[FileUse], mounted: set[str]) -> Iterator[Problem]:
+        """What lies on or around something else that is mounted."""
+        own = [normpath(use.path) for use in uses]
         for target in sorted({*twice(own), *mounted.intersection(own)}):
             reason = f"more than one thing is mounted on {target}"
-            yield self._problem(f"{path}.configs", reason, "write another target")
+            yield self._problem(path, reason, "write another target")
         for target in sorted(set(own)):
             if below := sorted(other for other in {*own, *mounted} if other.startswith(f"{target}/")):
                 reason = f"{target} is a file, and {below[0]} is mounted below it"
-                yield self._problem(f"{path}.configs", reason, "write another target")
+                yield self._problem(path, reason, "write another target")
+
+    def _variable_problems(self, path: str, service: Service) -> Iterator[Problem]:
+        """A variable that says where a secret lies names one that is delivered there."""
+        parts: list[tuple[str, Service | Agent]] = [
+            (f"{path}.x-agents[{number}]", agent) for number, agent in enumerate(service.agents)
+        ]
+        told = set()
+        for where, part in parts or [(path, service)]:
+            there = _mounted_in(service, part)
+            for variable, file in (service.environment | part.environment).items():
+                at = f"{where if variable in part.environment else path}.environment"
+                if _says_where(variable, file) and not _reaches(file, there) and (at, variable) not in told:
+                    told.add((at, variable))
+                    fix = "write the name of a secret of its secrets:, or add the secret there"
+                    yield self._problem(at, f"{variable} names {file}, and no secret is delivered there", fix)
 
     def _said_twice(self, path: str, service: Service) -> Iterator[Problem]:
         """Two places for one thing, or two things that exclude each other."""
@@ -375,9 +452,20 @@ def _targets(mounts: Iterable[Mount | Tmpfs]) -> list[str]:
     return [normpath(mount.target) for mount in mounts]
 
 
-def _kept(use: ConfigUse) -> tuple[str, str, str, int]:
-    """What a container has one file for, however often it is mounted."""
-    return use.source, use.uid, use.gid, use.mode
+def _mounted_in(service: Service, part: Service | Agent) -> set[str]:
+    """Where the containers of a service, or of one of its agents, have something of their own."""
+    uses: tuple[FileUse, ...] = (*service.configs, *service.secrets, *part.secrets)
+    mounts = {*_targets((*service.volumes, *service.tmpfs)), *_targets(part.volumes)}
+    return mounts | {normpath(use.path) for use in uses}
+
+
+def _says_where(variable: str, file: str) -> bool:
+    return variable.endswith("_FILE") and normpath(file).startswith(f"{FOLDER}/")
+
+
+def _reaches(file: str, mounted: set[str]) -> bool:
+    """Whether it is what is mounted somewhere, or lies below it."""
+    return any(f"{normpath(file)}/".startswith(f"{target}/") for target in mounted)
 
 
 def _clashes(names: list[str]) -> list[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from cascade.model.agent import Agent, kebab_case
 from cascade.model.compose import Attachment, HealthCheck, HealthTiming, Mount, Port
 from cascade.model.configs import Config, ConfigUse
 from cascade.model.quantities import nano_cpus
+from cascade.model.secrets import Secret, SecretUse
 from cascade.model.service import GroupFile, Service
 
 Kind = Literal["service", "container"]
@@ -67,6 +68,7 @@ class Workload:
     volume_names: dict[str, str]
     network_names: dict[str, str]
     configs: dict[str, Config]
+    secrets: dict[str, Secret]
 
     @property
     def name(self) -> str:
@@ -150,6 +152,12 @@ class Workload:
         """The configs that it reads as files, each with where and how."""
         return tuple((self.configs[use.source], use) for use in self.service.configs)
 
+    @property
+    def secret_files(self) -> tuple[tuple[Secret, SecretUse], ...]:
+        """The secrets that it reads as files, each with where and how."""
+        own = self.declared.secrets if self.declared else ()
+        return tuple((self.secrets[use.source], use) for use in (*self.service.secrets, *own))
+
     def networks(self, system: str) -> dict[str, tuple[str, ...]]:
         """The names this workload answers to, by network."""
         own = (f"{self.agent}.{self.group}.{system}".lower(), *self.bare_name)
@@ -204,6 +212,7 @@ def _of_agents(group: GroupFile, service: Service, timing: HealthTiming) -> list
             volume_names=_volume_names(group),
             network_names=group.network_names(),
             configs=group.swarm_configs,
+            secrets=group.stored_secrets,
         )
         for agent in service.agents
     ]
@@ -223,6 +232,7 @@ def _alone(group: GroupFile, name: str, service: Service) -> Workload:
         volume_names=_volume_names(group),
         network_names=group.network_names(),
         configs=group.swarm_configs,
+        secrets=group.stored_secrets,
     )
 
 

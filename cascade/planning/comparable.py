@@ -24,6 +24,7 @@ _BY_KEY: dict[str, Callable[[Any], Any]] = {
     "Ulimits": lambda item: item["Name"],
     "Devices": lambda item: item["PathInContainer"],
     "Configs": lambda item: (item.get("File") or {}).get("Name", ""),
+    "Secrets": lambda item: (item.get("File") or {}).get("Name", ""),
     "SecurityOpt": lambda item: _OPTION_NAME.split(item, maxsplit=1)[0],
 }
 _SETS = {
@@ -44,7 +45,7 @@ _LONGEST_WORD = 20
 _CONTENT = ("content", "data", "config")
 # No replicas, and not running, are no less said than others.
 _ALWAYS_SAID = {"Replicas", "running"}
-_NOT_STATE = {"ForceUpdate", "ConfigID", "cascade.release"}
+_NOT_STATE = {"ForceUpdate", "ConfigID", "SecretID", "cascade.release"}
 
 
 def comparable(kind: Kind, fields: Fields) -> Fields:

@@ -33,6 +33,9 @@ class Destination(NamedTuple):
 
 _CONFIG = Destination("a config in the Swarm, and a file on the hosts of host containers")
 
+_SECRET = Destination("a secret in the Swarm; for host containers a file in their hosts' memory")
+_SECRETS = Destination(f"{_CONTAINER}.Secrets", "HostConfig.Mounts")
+
 
 def _health(prefix: str) -> dict[str, Destination]:
     return {
@@ -60,6 +63,9 @@ DESTINATIONS: dict[str, Destination] = {
     "name": Destination("Name", "Labels"),
     "networks.*.external": Destination("the network is the fleet's: group_data declares it"),
     "networks.*.name": Destination("TaskTemplate.Networks", "NetworkingConfig.EndpointsConfig"),
+    "secrets.*.external": _SECRET,
+    "secrets.*.name": Destination(f"{_CONTAINER}.Secrets", "HostConfig.Mounts"),
+    "secrets.*.x-generate": Destination("a value in the store, made once by `cascade secrets init`"),
     "version": Destination(f"{NO_EFFECT}, as in Compose"),
     "volumes.*": Destination("made as a volume on each host of its services"),
     "volumes.*.name": Destination(f"{_CONTAINER}.Mounts", "HostConfig.Mounts"),
@@ -138,6 +144,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.read_only": Destination(f"{_CONTAINER}.ReadOnly", "HostConfig.ReadonlyRootfs"),
     "services.*.restart": Destination("TaskTemplate.RestartPolicy", "HostConfig.RestartPolicy"),
     "services.*.runtime": Destination("met by the host's default runtime"),
+    "services.*.secrets": _SECRETS,
     "services.*.security_opt": Destination(f"{_CONTAINER}.Privileges", "HostConfig.SecurityOpt"),
     "services.*.shm_size": Destination("HostConfig.ShmSize"),
     "services.*.stdin_open": Destination(f"{_CONTAINER}.OpenStdin", "OpenStdin"),
@@ -166,6 +173,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.x-agents.persistent": Destination("UpdateConfig.Order", _NEVER_UPDATED),
     "services.*.x-agents.port": Destination(f"{_CONTAINER}.Env", "Env"),
     "services.*.x-agents.realtime_priority": Destination(f"{_CONTAINER}.Ulimits", "HostConfig.Ulimits"),
+    "services.*.x-agents.secrets": _SECRETS,
     "services.*.x-agents.startup_order": Destination("the order of the start, in waves"),
     "services.*.x-agents.state_sync": Destination(f"{_CONTAINER}.Env", "Env"),
     **_mounts("services.*.x-agents.volumes"),

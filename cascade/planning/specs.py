@@ -17,6 +17,7 @@ from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
+from cascade.model.secrets import Secret, SecretUse
 from cascade.model.security import SecurityOption
 from cascade.model.service import Service
 from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
@@ -28,8 +29,11 @@ LABEL_DIGEST = "cascade.digest"
 LABEL_RELEASE = "cascade.release"
 LABEL_NEEDS = "cascade.needs"
 LABEL_CONFIG = "cascade.config"
+LABEL_SECRET = "cascade.secret"  # noqa: S105 - the name of a label
 # Where host containers find their configs; each file has the name that its config has in the Swarm.
 CONFIG_FOLDER = "/var/lib/cascade/configs"
+# Where they find their secrets: in memory, one folder each.
+SECRET_FOLDER = "/run/cascade/secrets"  # noqa: S105 - a path
 REALTIME_PRIORITY = 95
 # A replica may fail once in a good rollout; when more than half do, the engine pauses it.
 TOLERATED_FAILURES = 0.5
@@ -149,6 +153,7 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
                 "OpenStdin": service.stdin_open,
                 "DNSConfig": _dns(service, "Nameservers", "Search", "Options"),
                 "Configs": [_config(*found) for found in workload.config_files],
+                "Secrets": [_secret(fleet, *found) for found in workload.secret_files],
                 "Privileges": _privileges(service.security_opt),
             }
         ),
@@ -161,6 +166,12 @@ def _config(config: Config, use: ConfigUse) -> Spec:
     return {"File": file, "ConfigName": config.name}
 
 
+def _secret(fleet: Fleet, secret: Secret, use: SecretUse) -> Spec:
+    """By the name alone, too."""
+    file = {"Name": use.path, "UID": use.uid, "GID": use.gid, "Mode": use.mode}
+    return {"File": file, "SecretName": fleet.swarm_secret(secret.name)}
+
+
 def config_path(config: Config, use: ConfigUse) -> str:
     """Where a config lies on the host of a host container; one file for each owner and mode."""
     usual = (use.uid, use.gid, use.mode) == ("0", "0", 0o444)
@@ -169,6 +180,16 @@ def config_path(config: Config, use: ConfigUse) -> str:
 
 def _config_mount(config: Config, use: ConfigUse) -> Spec:
     source = config_path(config, use)
+    return {"Type": "bind", "Source": source, "Target": use.path, "ReadOnly": True}
+
+
+def secret_path(container: str, name: str) -> str:
+    """Where a secret lies on the host of a host container."""
+    return f"{SECRET_FOLDER}/{container}/{name}"
+
+
+def _secret_mount(workload: Workload, name: str, use: SecretUse) -> Spec:
+    source = secret_path(workload.name, name)
     return {"Type": "bind", "Source": source, "Target": use.path, "ReadOnly": True}
 
 
@@ -322,6 +343,10 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "Mounts": [
                 *in_swarm["Mounts"],
                 *(_config_mount(*found) for found in workload.config_files),
+                *(
+                    _secret_mount(workload, fleet.swarm_secret(secret.name), use)
+                    for secret, use in workload.secret_files
+                ),
             ],
             "Devices": [
                 {

@@ -36,6 +36,9 @@ volumes:
 configs:
   - settings
   - {source: other, target: /etc/fox.conf, uid: "1000", gid: 44, mode: 0400}
+secrets:
+  - password
+  - {source: token, target: /etc/token, uid: "1000", gid: 44, mode: 0400}
 security_opt: ["no-new-privileges:true", "seccomp:unconfined"]
 tmpfs: [/run]
 dns: [192.0.2.53]
@@ -186,6 +189,7 @@ def alpha(
             networks={"cascade-internal": {"external": True}, "cascade-external": {"external": True}},
             volumes={"data": None, "shared": {"name": "common"}},
             configs={"settings": {"content": "colour: red"}, "other": {"content": "x", "name": "taken"}},
+            secrets={"password": {"external": True}, "token": {"x-generate": {}, "name": "key"}},
         )
         images = {"alpha/image": RegistryImage(reference=f"alpha/image@sha256:{'0' * 64}")}
         settings = home_fleet.settings.model_copy(update={"phases": (("alpha",),), "images": images})

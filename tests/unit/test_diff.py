@@ -25,6 +25,7 @@ NAMED: dict[str, Callable[[Any], str]] = {
     "Ulimits": lambda item: item["Name"],
     "Devices": lambda item: item["PathInContainer"],
     "Configs": lambda item: item["File"]["Name"],
+    "Secrets": lambda item: item["File"]["Name"],
     "SecurityOpt": lambda item: item.split("=")[0],
 }
 NAMES = {
@@ -35,6 +36,7 @@ NAMES = {
     ("Ulimits", "Name"),
     ("Devices", "PathInContainer"),
     ("Configs", "Name"),
+    ("Secrets", "Name"),
 }
 
 

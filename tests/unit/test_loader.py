@@ -235,8 +235,8 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
             [("networks.n", "no network of its own")],
         ),
         (
-            "name: a\nservices: {}\nsecrets: {}\nnew: {}\n",
-            [("secrets", "delivered"), ("new", "not a key of Compose"), ("services", "there is no service")],
+            "name: a\nservices: {}\nmodels: {}\nnew: {}\n",
+            [("models", "runners"), ("new", "not a key of Compose"), ("services", "there is no service")],
         ),
         (
             "name: a\nservices: {a: {image: i, environment: [HOME, USER, A=1]}}\n",
