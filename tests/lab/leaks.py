@@ -188,6 +188,14 @@ class Hunted(Checkout):
 
     hunter: Hunter
 
+    def variant(self, path: Path) -> Hunted:
+        """The same system with files of its own to change, looked through for the same."""
+        return Hunted(super().variant(path).path, self.venv, self.hunter)
+
+    def hunting(self, canaries: Mapping[str, bytes]) -> Hunted:
+        """The same checkout, looked through for these, too."""
+        return Hunted(self.path, self.venv, Hunter({**self.hunter.needles, **needles_of(canaries)}))
+
     def run_alone(self, *argv: str) -> Finished:
         """Runs a command, and fails where it shows a canary."""
         done = super().run_alone(*argv)
@@ -197,4 +205,4 @@ class Hunted(Checkout):
 
 def hunted(checkout: Checkout, canaries: Mapping[str, bytes]) -> Hunted:
     """The same checkout, with a hunter for these."""
-    return Hunted(checkout.path, checkout.venv, Hunter(needles_of(canaries)))
+    return Hunted(checkout.path, checkout.venv, Hunter({})).hunting(canaries)

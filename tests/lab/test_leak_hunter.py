@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import subprocess
@@ -19,7 +20,10 @@ from tests.lab.leaks import Hunter, hunted, needles_of
 
 TEXT = secrets.token_urlsafe(24)
 BINARY = b"\0\xff\xfe" + secrets.token_hex(24).encode() + b"\xff\0"
-HUNTER = Hunter(needles_of({"text": TEXT.encode(), "binary": BINARY}))
+# Of nothing but bytes that are written otherwise wherever they can be.
+HIGH = bytes(secrets.choice(range(0xF8, 0x100)) for _ in range(72))
+VALUES = {"text": TEXT.encode(), "binary": BINARY, "high": HIGH}
+HUNTER = Hunter(needles_of(VALUES))
 MAINPC, PC2 = (host.name for host in HOSTS)
 EMPTY_JOURNAL = "journalctl --rotate; journalctl --vacuum-time=1s"
 FORMS: dict[str, Callable[[bytes], bytes]] = {
@@ -34,6 +38,7 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
     "in a URL": lambda value: quote_from_bytes(value, safe="").encode(),
     "each byte in a URL": lambda value: "".join(f"%{byte:02x}" for byte in value).encode(),
     "Python's own": lambda value: repr(value).encode(),
+    "JSON": lambda value: json.dumps(value.decode("latin-1")).encode(),
     "numbers": lambda value: str(list(value)).encode(),
     "compressed": lambda value: base64.b64encode(zlib.compress(b"a snapshot with " + value)),
 }
@@ -45,10 +50,9 @@ def hosts() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["text", "binary"])
+@pytest.mark.parametrize("name", VALUES)
 def test_a_value_is_found_in_an_output_in_whatever_form(name: str, form: str) -> None:
-    value = {"text": TEXT.encode(), "binary": BINARY}[name]
-    assert HUNTER.in_bytes(b"something \xff before " + FORMS[form](value) + b" and after") == [name]
+    assert HUNTER.in_bytes(b"something \xff before " + FORMS[form](VALUES[name]) + b" and after") == [name]
     assert HUNTER.in_bytes(b"something \xff before and after") == []
 
 
