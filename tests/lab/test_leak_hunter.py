@@ -22,7 +22,8 @@ TEXT = secrets.token_urlsafe(24)
 BINARY = b"\0\xff\xfe" + secrets.token_hex(24).encode() + b"\xff\0"
 # Of nothing but bytes that are written otherwise wherever they can be.
 HIGH = bytes(secrets.choice(range(0xF8, 0x100)) for _ in range(72))
-VALUES = {"text": TEXT.encode(), "binary": BINARY, "high": HIGH}
+MIXED = " &".join(secrets.token_hex(24)).encode()
+VALUES = {"text": TEXT.encode(), "binary": BINARY, "high": HIGH, "mixed": MIXED}
 HUNTER = Hunter(needles_of(VALUES))
 MAINPC, PC2 = (host.name for host in HOSTS)
 EMPTY_JOURNAL = "journalctl --rotate; journalctl --vacuum-time=1s"
@@ -76,9 +77,11 @@ def test_a_value_is_found_in_a_file_here_and_in_its_name(tmp_path: Path) -> None
     assert HUNTER.here(tmp_path) == []
     (tmp_path / "below").mkdir()
     (tmp_path / "below/core").write_bytes(bytes(100_000) + BINARY)
+    (tmp_path / "below/more").write_bytes(HIGH)
     (tmp_path / TEXT).touch()
     assert sorted(HUNTER.here(tmp_path)) == [
         f"this machine: {tmp_path}/below/core: binary",
+        f"this machine: {tmp_path}/below/more: high",
         "this machine: the name of a file: text",
     ]
     assert HUNTER.here(tmp_path, but=[tmp_path / "below", tmp_path / TEXT]) == []
