@@ -26,6 +26,7 @@ COMMANDS = {
     "logs": "cascade.commands.logs:command",
     "down": "cascade.commands.down:command",
     "images": "cascade.commands.images:command",
+    "secrets": "cascade.commands.secrets:command",
     "lock": "cascade.commands.lock:command",
     "lab": "lab.cli:lab",
 }

@@ -376,6 +376,34 @@ class ExplanationDocument(Part):
     refused: bool
 
 
+class StoredSecret(Part):
+    """A secret of the store or of the group files, and the agents that read it, as GROUP/AGENT."""
+
+    name: str
+    state: Literal["set", "missing", "unused"]
+    generated: bool
+    users: tuple[str, ...]
+
+
+class SecretsListDocument(Part):
+    """`cascade secrets list --json`: every secret, without its value."""
+
+    secrets: tuple[StoredSecret, ...]
+
+
+class StoreFinding(FileProblem):
+    """What is wrong with the store: an error stops a deployment."""
+
+    level: Literal["error", "warning"]
+
+
+class SecretsCheckDocument(Part):
+    """`cascade secrets check --json`: all that is wrong with values, identity and recipients."""
+
+    ok: bool
+    findings: tuple[StoreFinding, ...]
+
+
 class LockHolder(Part):
     """Who holds the lock, since when and what for; an `expired` one is taken over by the next one.
 
@@ -492,6 +520,8 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "images-prune": PruneDocument,
     "render": RenderDocument,
     "render-file": ExplanationDocument,
+    "secrets-list": SecretsListDocument,
+    "secrets-check": SecretsCheckDocument,
     "lock-status": LockStatusDocument,
     "lock-acquire": LockAcquireDocument,
     "lock-release": LockReleaseDocument,

@@ -44,11 +44,7 @@ def identity_path(setting: str | None = None) -> Path:
 
 def read_identity(path: Path, store: Path) -> Identity:
     """The identity of a file; raises ValueError: what is wrong with it, and what to do."""
-    if (tree := _working_tree(store)) is not None and _real(path).is_relative_to(tree):
-        raise ValueError(
-            f"lies in the git working tree {tree}, from where it would be published:"
-            f" move it to {USUAL}, or name another place by {VARIABLE}"
-        )
+    refuse_in_git(path, store)
     try:
         found = read_plain(path, _MOST_BYTES)
     except ValueError as error:
@@ -58,6 +54,15 @@ def read_identity(path: Path, store: Path) -> Identity:
     if found.mode & _OTHERS:
         raise ValueError(f"is open to others (mode {found.mode:04o}): run `chmod 600 {path}`")
     return _parsed(found.data)
+
+
+def refuse_in_git(path: Path, store: Path) -> None:
+    """Raises ValueError for an identity in the working tree that the store is in."""
+    if (tree := _working_tree(store)) is not None and _real(path).is_relative_to(tree):
+        raise ValueError(
+            f"lies in the git working tree {tree}, from where it would be published:"
+            f" move it to {USUAL}, or name another place by {VARIABLE}"
+        )
 
 
 def make_identity(path: Path) -> None:
@@ -109,16 +114,12 @@ def _age_keys(data: bytes) -> Iterator[Any]:
 
 
 def _ssh_identity(data: bytes) -> Identity:
+    load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else load_pem_private_key
     try:
-        key = pyrage.ssh.Identity.from_buffer(data)
-        load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else load_pem_private_key
         public: Any = load(data, None).public_key()
+        key = pyrage.ssh.Identity.from_buffer(data)
     except TypeError:
         raise ValueError("has a passphrase, and nobody is asked for it: use an identity without") from None
-    except (pyrage.IdentityError, ValueError, UnsupportedAlgorithm) as error:
-        if "must be decrypted" in str(error):
-            raise ValueError(
-                "has a passphrase, and nobody is asked for it: use an identity without"
-            ) from None
+    except (pyrage.IdentityError, ValueError, UnsupportedAlgorithm):
         raise ValueError("is no ed25519 or RSA private key of SSH, or a damaged one: use another") from None
     return Identity((key,), (public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),))

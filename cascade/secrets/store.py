@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterator, Mapping
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cascade.files import write_whole
+from cascade.model.secrets import DIGITS, NAME_KEY
 from cascade.model.strict import InvalidFiles, Problem
 from cascade.secrets.identity import Identity, read_identity
 from cascade.secrets.reading import read_plain
 from cascade.secrets.sealing import Unsealed, seal, unseal
 from cascade.secrets.value import LARGEST_BYTES, Value, forbid_core_dumps
 
-RECIPIENTS = "recipients"
-NAME_KEY = "cascade-name-key"
-NAME_KEY_BYTES = 32
-
+_NAME_KEY_BYTES = 32
 _SUFFIX = ".age"
-_DIGITS = 12
 # Armor is four letters for three bytes, beside its headers; a hundred recipients fit.
 _MOST_BYTES = 2 * LARGEST_BYTES
 
@@ -38,7 +36,7 @@ class Opened:
     def keyed_digest(self, name: str) -> str:
         """What a value's name on the Swarm ends in: without the key nobody can try a guess on it."""
         message = name.encode() + b"\0" + self.values[name].data
-        return hmac.new(self.name_key.data, message, hashlib.sha256).hexdigest()[:_DIGITS]
+        return hmac.new(self.name_key.data, message, hashlib.sha256).hexdigest()[:DIGITS]
 
 
 def open_values(folder: Path, identity: Path, system: str, names: Collection[str]) -> Opened:
@@ -52,16 +50,11 @@ def open_values(folder: Path, identity: Path, system: str, names: Collection[str
     except ValueError as error:
         raise InvalidFiles([*problems, Problem.saying(str(identity), "", str(error))]) from None
     store = Store(folder, system)
-    values: dict[str, Value] = {}
-    for name in filter(store.has, (*sorted(names), NAME_KEY)):
-        try:
-            values[name] = store.read(name, key).value
-        except ValueError as error:
-            problems.append(Problem.saying(str(store.path(name)), "", str(error)))
+    there = filter(store.has, (*sorted(names), NAME_KEY))
+    found = store.open(there, key, problems)
     if problems:
         raise InvalidFiles(problems)
-    name_key = values.pop(NAME_KEY)
-    return Opened(values, name_key)
+    return Opened({name: found[name].value for name in names}, found[NAME_KEY].value)
 
 
 def missing(folder: Path, names: Collection[str]) -> Iterator[Problem]:
@@ -91,6 +84,11 @@ class Store:
         path = self.path(name)
         return path.is_symlink() or path.exists()
 
+    def names(self) -> list[str]:
+        """The values that are there, the key of the names not among them."""
+        found = {path.name.removesuffix(_SUFFIX) for path in self.folder.glob(f"*{_SUFFIX}")}
+        return sorted(found - {NAME_KEY})
+
     def read(self, name: str, identity: Identity) -> Unsealed:
         """A value; raises ValueError: what is wrong with its file, and what to do."""
         try:
@@ -98,10 +96,25 @@ class Store:
         except ValueError as error:
             raise ValueError(f"{error}: take it from git again, or set the value anew") from None
         found = unseal(data, self.system, name, identity)
-        if name == NAME_KEY and len(found.value.data) != NAME_KEY_BYTES:
-            raise ValueError(f"is no key of {NAME_KEY_BYTES} bytes: take it from git again")
+        if name == NAME_KEY and len(found.value.data) != _NAME_KEY_BYTES:
+            raise ValueError(f"is no key of {_NAME_KEY_BYTES} bytes: take it from git again")
+        return found
+
+    def open(self, names: Iterable[str], identity: Identity, problems: list[Problem]) -> dict[str, Unsealed]:
+        """Those of these values that can be opened; of the others the problems."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = self.read(name, identity)
+            except ValueError as error:
+                problems.append(Problem.saying(str(self.path(name)), "", str(error)))
         return found
 
     def write(self, name: str, value: Value, recipients: tuple[str, ...]) -> None:
         """Seals a value; an interruption leaves the old file or the new one."""
         write_whole(self.path(name), seal(value, self.system, name, recipients))
+
+
+def new_name_key() -> Value:
+    """Another key of the names: with it every secret gets another name on the Swarm."""
+    return Value(secrets.token_bytes(_NAME_KEY_BYTES))
