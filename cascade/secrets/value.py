@@ -32,5 +32,6 @@ class Value:
 
 def forbid_core_dumps() -> None:
     """From here on a crash of this process, or of one that it starts, leaves no image of its memory."""
-    # The kernel hands a dump to a program whatever the limit is, but for a limit of one byte.
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    # A program that takes dumps gets them whatever the limit is, but for a limit of one byte.
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if most else 0, most))
