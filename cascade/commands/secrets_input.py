@@ -81,7 +81,7 @@ def _through_editor(data: bytes) -> bytes:
             raise Mistake(f"the editor {editor} cannot be started: {error}") from None
         if code:
             raise Failed(f"the editor ended with {code}, and nothing was changed")
-        return read_plain(file, LARGEST_BYTES).data
+        return value_of_file(file).data
 
 
 @contextmanager

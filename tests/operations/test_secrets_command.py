@@ -1,0 +1,424 @@
+"""`cascade secrets`: what it writes, what it shows, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import cascade.commands.secrets_input as secrets_input
+from cascade.exit_codes import ATTENTION, ERROR, INVALID
+from cascade.model.fleet import Fleet, FleetSettings
+from cascade.model.loader import load_group_files
+from cascade.secrets.recipients import read_recipients
+from cascade.secrets.value import LARGEST_BYTES
+from tests.fleets import ROOT, lab_fleet
+from tests.operations.test_bad_inputs import INVENTORY, STACKS, Project
+from tests.schemas import valid
+from tests.secret_store import CANARY, another, ssh_key
+from tests.terminal import at_terminal
+
+ROW = {
+    "name": "secrets",
+    "service": {"secrets": ["db_password", "api_key"]},
+    "top": {"secrets": {"db_password": {"external": True}, "api_key": {"x-generate": {"bytes": 32}}}},
+}
+STORE = Path("group_data/secrets")
+FILE, KEY = STORE / "db_password.age", STORE / "api_key.age"
+BINARY = b"\0\xff\r\n" + CANARY + b"\n"
+
+Secrets = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def settings() -> FleetSettings:
+    return lab_fleet().settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in git whose group file declares two secrets, and a home without an identity."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    Project(folder).change(ROW)
+    (folder / ".git").mkdir()
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CASCADE_IDENTITY", raising=False)
+    monkeypatch.setattr(click.UsageError, "exit_code", INVALID)
+    return folder
+
+
+@pytest.fixture
+def secrets(folder: Path, settings: FleetSettings, monkeypatch: pytest.MonkeyPatch) -> Secrets:
+    """`cascade secrets …` in that project; a value comes on standard input."""
+
+    def load(_inventory: Path, check_images: bool) -> SimpleNamespace:
+        assert not check_images
+        groups = {group.name: group for group in load_group_files(folder / STACKS)}
+        return SimpleNamespace(fleet=Fleet(settings, {}, groups))
+
+    # The real one's import patches the standard library, which would come too late here.
+    monkeypatch.setitem(sys.modules, "operations.session", SimpleNamespace(load=load))
+    for name in ("secrets_project", "secrets"):
+        spec = spec_from_file_location(f"cascade.commands.{name}", ROOT / f"cascade/commands/{name}.py")
+        assert spec
+        assert spec.loader
+        module = module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+    command = module.command
+
+    def run(verb: str, *arguments: str, value: bytes = b"", code: int = 0) -> Result:
+        done = CliRunner().invoke(command, [verb, INVENTORY, *arguments], input=value)
+        assert done.exit_code == code, done.output
+        if verb != "get":
+            assert CANARY not in done.output_bytes
+        return done
+
+    return run
+
+
+@pytest.fixture
+def store(secrets: Secrets) -> Secrets:
+    """The same with a store in which every value is set."""
+    secrets("init")
+    secrets("set", "db_password", value=CANARY)
+    return secrets
+
+
+def get(secrets: Secrets, name: str = "db_password") -> bytes:
+    return secrets("get", name).stdout_bytes
+
+
+def contents() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in STORE.iterdir()}
+
+
+def test_what_is_missing_is_made_once(secrets: Secrets, tmp_path: Path) -> None:
+    said = secrets("init").output
+    assert f"to set: cascade secrets set {INVENTORY} db_password" in said
+    assert sorted(contents()) == ["api_key.age", "cascade-name-key.age", "recipients"]
+    identity = tmp_path / "home/.config/cascade/identity"
+    assert identity.stat().st_mode & 0o777 == 0o600
+    before = contents(), identity.read_bytes()
+    secrets("init")
+    assert (contents(), identity.read_bytes()) == before
+
+
+def test_an_ssh_key_that_the_environment_names_is_the_identity(
+    secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = ssh_key(tmp_path / "home/key")
+    monkeypatch.setenv("CASCADE_IDENTITY", str(tmp_path / "home/key"))
+    secrets("init")
+    assert read_recipients(STORE) == (" ".join(public.split()[:2]),)
+    assert len(get(secrets, "api_key")) == 64
+    assert not (tmp_path / "home/.config").exists()
+
+
+def test_no_identity_is_made_where_it_would_be_published(
+    secrets: Secrets, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASCADE_IDENTITY", str(folder / "group_data/identity"))
+    assert "lies in the git working tree" in secrets("init", code=INVALID).stderr
+    assert not (folder / "group_data/identity").exists()
+
+
+def test_a_second_person_learns_who_has_to_let_them_in(
+    store: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASCADE_IDENTITY", str(tmp_path / "home/second"))
+    said = store("init", code=ATTENTION).output
+    assert "is not encrypted for this identity" in store("get", "db_password", code=INVALID).stderr
+    recipient = said.rpartition("--add '")[2].partition("'")[0]
+    monkeypatch.delenv("CASCADE_IDENTITY")
+    store("rekey", "--add", recipient)
+    monkeypatch.setenv("CASCADE_IDENTITY", str(tmp_path / "home/second"))
+    assert get(store) == CANARY
+
+
+def test_a_list_that_was_lost_is_not_begun_anew(store: Secrets) -> None:
+    (STORE / "recipients").unlink()
+    assert "take it from git again" in store("init", code=INVALID).stderr
+    assert not (STORE / "recipients").exists()
+
+
+def test_from_init_to_who_leaves_everything_stays_well(store: Secrets, tmp_path: Path) -> None:
+    """As README tells it, but for the deployments between."""
+    private, public = another()
+    (tmp_path / "home/other").write_text(private)
+    (tmp_path / "home/other").chmod(0o600)
+    store("rekey", "--add", public)
+    made = get(store, "api_key")
+    left = store("rekey", "--remove", public, "--rotate", value=BINARY)
+    assert "still knows" not in left.output
+    assert get(store) == BINARY
+    assert get(store, "api_key") != made
+    assert "all is well: 2 secrets" in store("check").output
+
+
+def test_who_leaves_without_a_rotation_still_knows_what_they_could_read(store: Secrets) -> None:
+    public = another()[1]
+    store("rekey", "--add", public)
+    said = store("rekey", "--remove", public).output
+    assert "who left still knows: api_key, db_password" in said
+    assert f"cascade secrets rotate {INVENTORY} api_key db_password" in said
+
+
+@pytest.mark.parametrize("value", [BINARY, b"\n", b"x" * LARGEST_BYTES], ids=["binary", "newline", "largest"])
+def test_every_byte_of_standard_input_and_of_a_file_is_the_value(
+    value: bytes, store: Secrets, tmp_path: Path
+) -> None:
+    store("set", "db_password", value=value)
+    assert get(store) == value
+    (tmp_path / "file").write_bytes(value)
+    store("set", "api_key", "--file", str(tmp_path / "file"))
+    assert get(store, "api_key") == value
+
+
+def test_a_value_that_is_typed_stands_nowhere_on_the_screen(store: Secrets, folder: Path) -> None:
+    shown = at_terminal(
+        [str(Path(sys.executable).with_name("cascade")), "secrets", "set", INVENTORY, "db_password"],
+        folder,
+        ("Value of db_password:", "one thing"),
+        ("Repeat for confirmation:", "another thing"),
+        ("Value of db_password:", "fox näïve"),
+        ("Repeat for confirmation:", "fox näïve"),
+    )
+    assert shown[0] == 0
+    assert "thing" not in shown[1]
+    assert "fox" not in shown[1]
+    assert get(store) == "fox näïve".encode()
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "a\n", "ä", "cascade-name-key"])
+@pytest.mark.parametrize("verb", ["set", "get", "edit"])
+def test_a_name_that_none_can_have_is_refused(name: str, verb: str, store: Secrets) -> None:
+    before = contents()
+    said = store(verb, "--", name, value=CANARY, code=INVALID).stderr
+    assert "write" in said
+    assert contents() == before
+
+
+def test_a_name_that_is_too_long_for_the_swarm_is_refused(store: Secrets) -> None:
+    assert "write at most 43 characters" in store("set", "x" * 44, value=CANARY, code=INVALID).stderr
+    store("set", "x" * 43, value=CANARY)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(b"", "is empty"), (CANARY * 20_000, "more than 500000 bytes")],
+    ids=["none", "huge"],
+)
+def test_a_value_that_the_swarm_would_not_take_is_refused(value: bytes, reason: str, store: Secrets) -> None:
+    assert reason in store("set", "db_password", value=value, code=INVALID).stderr
+    assert get(store) == CANARY
+
+
+def test_a_file_without_an_end_is_no_value(store: Secrets) -> None:
+    assert "is no plain file" in store("set", "db_password", "--file", "/dev/zero", code=INVALID).stderr
+
+
+def test_a_value_that_no_group_file_declares_is_kept_and_said(store: Secrets) -> None:
+    assert "no group file declares db_pasword" in store("set", "db_pasword", value=CANARY).stderr
+    assert "db_pasword: unused; nobody reads it" in store("list").output
+    assert store("check", code=ATTENTION).output.startswith("warning: ")
+
+
+def test_a_disk_that_is_full_is_told_in_a_line(store: Secrets, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cascade.secrets.store.write_whole", full)
+    done = store("set", "db_password", value=CANARY, code=ERROR)
+    assert done.stderr == "Error: group_data/secrets: No space left on device; what is done so far stands\n"
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """An editor that is this shell script; it leaves in a file of the test what it was given."""
+
+    def make(script: str) -> Path:
+        file, seen = tmp_path / "editor", tmp_path / "seen"
+        file.write_text(f'#!/bin/sh\nstat -c "%n %a" "$1" > {seen}\n{script}\n')
+        file.chmod(0o700)
+        monkeypatch.setenv("VISUAL", f"{file}")
+        return seen
+
+    return make
+
+
+def left_in_memory() -> list[Path]:
+    return list(Path("/dev/shm").glob("cascade-*"))
+
+
+@pytest.fixture
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    before = left_in_memory()
+    yield
+    assert left_in_memory() == before
+
+
+edits = pytest.mark.usefixtures("nothing_left")
+
+
+@edits
+def test_a_text_is_edited_in_memory_in_a_file_of_its_owner(
+    store: Secrets, editor: Callable[[str], Path]
+) -> None:
+    store("set", "db_password", value=b"old\nlines\n")
+    seen = editor('sed -i s/old/new/ "$1"')
+    store("edit", "db_password")
+    assert get(store) == b"new\nlines\n"
+    place, mode = seen.read_text().split()
+    assert place.startswith("/dev/shm/cascade-")
+    assert mode == "600"
+
+
+@edits
+def test_the_newline_that_an_editor_adds_is_no_part_of_the_value(
+    store: Secrets, editor: Callable[[str], Path]
+) -> None:
+    before = contents()
+    editor('echo >> "$1"')
+    assert store("edit", "db_password").output == "unchanged\n"
+    assert contents() == before
+
+
+@edits
+@pytest.mark.parametrize(
+    ("script", "code", "reason"),
+    [
+        ("exit 7", ERROR, "the editor ended with 7, and nothing was changed"),
+        (': > "$1"', INVALID, "the value is empty"),
+        ('rm "$1"', INVALID, "is missing"),
+        ('head -c 600000 /dev/zero > "$1"', INVALID, "600000 bytes"),
+    ],
+)
+def test_what_goes_wrong_in_an_editor_changes_nothing(
+    script: str, code: int, reason: str, store: Secrets, editor: Callable[[str], Path]
+) -> None:
+    before = contents()
+    editor(script)
+    assert reason in store("edit", "db_password", code=code).stderr
+    assert contents() == before
+
+
+@pytest.mark.usefixtures("store")
+@edits
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_takes_the_text_out_of_memory(
+    number: signal.Signals, folder: Path, editor: Callable[[str], Path], tmp_path: Path
+) -> None:
+    before = contents()
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    editor(f"echo > {begun}; exec tail -f /dev/null")
+    arguments = [str(Path(sys.executable).with_name("cascade")), "secrets", "edit", INVENTORY, "db_password"]
+    with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert begun.read_text() == "\n"
+        assert left_in_memory()
+        process.send_signal(number)
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode not in (0, -number)
+    assert b"Traceback" not in told
+    assert CANARY not in told
+    assert contents() == before
+
+
+@edits
+@pytest.mark.parametrize("value", [BINARY, b"\xff\xfe"])
+def test_what_is_no_text_is_not_edited(value: bytes, store: Secrets, editor: Callable[[str], Path]) -> None:
+    store("set", "db_password", value=value)
+    seen = editor("true")
+    assert "is no text" in store("edit", "db_password", code=INVALID).stderr
+    assert not seen.exists()
+
+
+def test_nothing_is_edited_on_a_disk(
+    store: Secrets, editor: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = editor("true")
+    monkeypatch.setattr(secrets_input, "_places", lambda: iter([Path("/etc"), Path("/none")]))
+    assert "there is no folder in memory" in store("edit", "db_password", code=INVALID).stderr
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("", "there is no editor"), ("/none/vi", "cannot be started")])
+def test_an_editor_that_is_not_there_is_told(
+    name: str, reason: str, store: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", name)
+    assert reason in store("edit", "db_password", code=INVALID).stderr
+
+
+def test_generated_values_are_exchanged_and_no_others(store: Secrets) -> None:
+    made, before = get(store, "api_key"), contents()
+    store("rotate", "--generated")
+    assert get(store, "api_key") not in (made, b"")
+    assert [name for name in before if before[name] != contents()[name]] == ["api_key.age"]
+
+
+def test_a_value_is_not_exchanged_for_itself(store: Secrets) -> None:
+    before = contents()
+    assert "has that value already" in store("rotate", "db_password", value=CANARY, code=INVALID).stderr
+    assert contents() == before
+    store("rotate", "db_password", value=BINARY)
+    assert get(store) == BINARY
+
+
+def test_without_a_terminal_only_one_value_is_asked_for(store: Secrets, folder: Path) -> None:
+    file = folder / "group_data/stacks/cascade/row.yaml"
+    file.write_text(file.read_text().replace("x-generate:\n      bytes: 32", "external: true"))
+    before = contents()
+    assert "no terminal" in store("rotate", "db_password", "api_key", value=b"x", code=INVALID).stderr
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [(["fox"], "no group file declares fox"), ([], "name what to rotate")]
+)
+def test_what_cannot_be_rotated_is_told(arguments: list[str], reason: str, store: Secrets) -> None:
+    assert reason in store("rotate", *arguments, code=INVALID).stderr
+
+
+@pytest.mark.parametrize("option", ["--add", "--remove"])
+def test_an_identity_is_taken_for_no_recipient_and_never_shown(option: str, store: Secrets) -> None:
+    private = another()[0]
+    said = store("rekey", option, private, code=INVALID).stderr
+    assert "is a private key" in said
+    assert private[5:] not in said
+
+
+def test_programs_learn_what_is_there_and_who_reads_it(secrets: Secrets) -> None:
+    secrets("init")
+    assert valid("secrets-list", secrets("list", "--json", code=ATTENTION).stdout) == {
+        "secrets": [
+            {"name": "api_key", "state": "set", "generated": True, "users": ["row/row"]},
+            {"name": "db_password", "state": "missing", "generated": False, "users": ["row/row"]},
+        ]
+    }
+
+
+def test_programs_learn_all_that_is_wrong(store: Secrets) -> None:
+    assert valid("secrets-check", store("check", "--json").stdout) == {"ok": True, "findings": []}
+    KEY.replace(FILE)
+    found = valid("secrets-check", store("check", "--json", code=INVALID).stdout)
+    assert not found["ok"]
+    assert [(item["level"], item["file"]) for item in found["findings"]] == [
+        ("error", str(KEY)),
+        ("error", str(FILE)),
+    ]
