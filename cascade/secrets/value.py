@@ -33,5 +33,6 @@ class Value:
 def forbid_core_dumps() -> None:
     """From here on a crash of this process, or of one that it starts, leaves no image of its memory."""
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    # A program that takes dumps gets them whatever the limit is, but for a limit of one byte.
-    resource.setrlimit(resource.RLIMIT_CORE, (1 if most else 0, most))
+    if most:
+        # A program that takes dumps gets them whatever the limit is, but for a limit of one byte.
+        resource.setrlimit(resource.RLIMIT_CORE, (1, most))
