@@ -75,7 +75,7 @@ def make_identity(path: Path) -> None:
 def _working_tree(store: Path) -> Path | None:
     """The git working tree that holds the store."""
     folder = _real(store)
-    return next((tree for tree in (folder, *folder.parents) if (tree / ".git").exists()), None)
+    return next((tree for tree in (folder, *folder.parents) if os.path.lexists(tree / ".git")), None)
 
 
 def _real(path: Path) -> Path:

@@ -81,8 +81,14 @@ class Store:
 
     def has(self, name: str) -> bool:
         """Whether something is there under this name, be it readable or not."""
-        path = self.path(name)
-        return path.is_symlink() or path.exists()
+        try:
+            self.path(name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # Whoever reads it is told why it cannot be.
+            return True
+        return True
 
     def names(self) -> list[str]:
         """The values that are there, the key of the names not among them."""

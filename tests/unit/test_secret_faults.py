@@ -319,3 +319,15 @@ def test_without_an_identity_the_values_that_are_missing_are_told_too(scene: Sce
     with pytest.raises(InvalidFiles) as caught:
         scene.open(NAME, "tls")
     assert [Path(problem.file).name for problem in caught.value.problems] == ["tls.age", "identity"]
+
+
+def test_a_name_that_no_file_can_have_is_a_fault_like_others(scene: Scene) -> None:
+    with pytest.raises(InvalidFiles, match="cannot be read: File name too long"):
+        scene.open("x" * 300)
+
+
+def test_a_store_that_is_a_file_lacks_every_value(scene: Scene) -> None:
+    scene.store.folder.rename(scene.folder / "elsewhere")
+    scene.store.folder.write_text("")
+    with pytest.raises(InvalidFiles, match="the value of the secret db_password is missing"):
+        scene.open()
