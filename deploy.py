@@ -8,6 +8,7 @@ carry_out("swarm")  # one cluster, labelled nodes
 carry_out("networks")
 carry_out("volumes")
 carry_out("configs")
+carry_out("secrets")
 carry_out("images")  # on every eligible host, before anything stops
 carry_out("rollout")  # groups in order, wave by wave, each behind its gate
 carry_out("prune")  # what nobody wants any more, when asked for

@@ -28,8 +28,17 @@ from cascade.planning.shown import shown_fields, text_diff
 from cascade.planning.specs import LABEL_DIGEST
 from cascade.planning.steps import Gate
 
-ON_HOSTS: tuple[Kind, ...] = ("package", "file", "sysctl", "unit", "daemon-settings", "volume", "image")
-OF_SWARM: tuple[Kind, ...] = ("swarm", "node", "network", "config")
+ON_HOSTS: tuple[Kind, ...] = (
+    "package",
+    "file",
+    "sysctl",
+    "unit",
+    "daemon-settings",
+    "volume",
+    "secret-file",
+    "image",
+)
+OF_SWARM: tuple[Kind, ...] = ("swarm", "node", "network", "config", "secret")
 DIGEST_LABEL = f"Labels.{LABEL_DIGEST}"
 SIGNS = {"create": "+", "update": "~", "remove": "-", "replace": "-/+"}
 

@@ -21,6 +21,7 @@ from cascade.planning.diff import Change
 from cascade.planning.resource import Kind
 from cascade.planning.steps import Gate, Recheck, Record, Work
 from operations.host.engine import apply_settings, recheck, start_unit
+from operations.host.secrets import keep_secret
 from operations.host.system import install, set_sysctl, write_file
 from operations.releases import record
 from operations.run import Run, WorkFailed
@@ -28,7 +29,7 @@ from operations.signals import SIGNALS, Interrupted
 from operations.ssh import CONNECTION_LOST
 from operations.swarm.cluster import join, settle
 from operations.swarm.images import deliver_image
-from operations.swarm.objects import create_config, create_network, create_volume
+from operations.swarm.objects import create_config, create_network, create_secret, create_volume
 from operations.swarm.removal import remove
 from operations.swarm.rollout import pass_gate, roll_out_container, roll_out_service
 
@@ -48,6 +49,8 @@ _BY_CALL: dict[Kind, Call] = {
     "network": create_network,
     "volume": create_volume,
     "config": create_config,
+    "secret": create_secret,
+    "secret-file": keep_secret,
     "image": deliver_image,
 }
 # These write down themselves what they do, and what they undo.
@@ -78,7 +81,7 @@ def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
         yield _call(recheck, assigned)
     elif isinstance(assigned, Record):
         yield _call(record, assigned)
-    elif assigned[0].action == "remove" and assigned[0].key.kind not in _ON_HOST:
+    elif assigned[0].action == "remove" and assigned[0].key.kind not in (*_ON_HOST, "secret-file"):
         yield _call(_on_record(remove), assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:
         yield _call(_begin, assigned)

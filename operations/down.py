@@ -21,6 +21,7 @@ from cascade.planning.observed import Observed, in_config_folder, observe
 from cascade.planning.removal import agents_of, group_of, removals, waiting
 from cascade.planning.specs import LABEL_SYSTEM
 from cascade.planning.target import Target, target_of
+from operations.host.secrets import forget_secret
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 from operations.swarm.removal import remove
@@ -37,7 +38,9 @@ class Standing:
     volumes: tuple[tuple[str, str], ...]
     networks: tuple[str, ...]
     configs: tuple[str, ...]
+    secrets: tuple[str, ...]
     files: tuple[tuple[str, str], ...]
+    secret_files: tuple[tuple[str, str], ...]
     members: tuple[str, ...]
     others: tuple[str, ...]
 
@@ -63,7 +66,9 @@ def what_stands(run: Run) -> Standing:
         volumes=tuple(sorted(_volumes(engines, fleet.settings.system))),
         networks=tuple(item["Name"] for item in manager.get("networks", ()) if _ours(item, run)),
         configs=tuple(item["Name"] for item in manager.get("configs", ()) if _ours(item, run)),
+        secrets=tuple(item["Name"] for item in manager.get("secrets", ()) if _ours(item, run)),
         files=tuple((key.host, key.name) for key in observed.owned if in_config_folder(key)),
+        secret_files=tuple((key.host, key.name) for key in observed.owned if key.kind == "secret-file"),
         members=tuple(name for name, engine in engines.items() if _node_id(engine) in nodes),
         others=tuple(_others(run, manager, nodes.keys() - set(map(_node_id, engines.values())))),
     )
@@ -139,9 +144,18 @@ def purge(run: Run, standing: Standing) -> Iterator[str]:
             run.client(run.fleet.manager.name).remove_config(config)
     if standing.configs:
         yield f"{len(standing.configs)} configs removed, the releases among them"
+    for secret in standing.secrets:
+        with _removing(run, run.fleet.manager.name, "secret", secret):
+            run.client(run.fleet.manager.name).remove_secret(secret)
+    if standing.secrets:
+        yield f"{len(standing.secrets)} secrets removed"
     for host, path in standing.files:
         _remove_file(run, host, path)
         yield f"{host}: {path} removed"
+    for host, place in standing.secret_files:
+        with _removing(run, host, "secret-file", place):
+            forget_secret(run.state.inventory.get_host(host), place)
+        yield f"{host}: the secret {place} removed"
     if standing.others:
         yield the_swarm_stays(standing)
         return

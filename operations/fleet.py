@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from pyinfra.api.inventory import Inventory
 from pyinfra.connectors.ssh import ConnectorData
@@ -17,14 +17,21 @@ from cascade.model.names import fits
 from cascade.model.networks import SETTINGS
 from cascade.model.options import Options
 from cascade.model.salvage import salvage
+from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of
 from cascade.model.wording import PLACEHOLDER, UNFILLED, line_for, placeholder, shown, wording
+from cascade.secrets.identity import identity_path
+from cascade.secrets.store import Opened, missing, open_values
+from cascade.secrets.value import Value
 from operations.python_files import PythonFiles
 from operations.sources import COMMAND_LINE, EVERYBODYS, Sources
 from operations.stand_ins import stand_ins
 
 Model = TypeVar("Model", bound=Strict)
 Values = Mapping[str, Any]
+Secrets = Literal["named", "there", "open"]
+
+NOTHING_OPEN = Opened({}, Value(b""))
 
 _SSH = get_type_hints(ConnectorData)
 _SSH_CHECKS = {
@@ -60,17 +67,31 @@ _STAND_INS: dict[type[Strict], Values] = {
 
 
 def load_fleet(inventory: Inventory, check_images: bool = True, files: PythonFiles | None = None) -> Fleet:
-    """Everything the files say, checked as one; raises InvalidFiles with every problem.
+    """The fleet without the values of its secrets; raises InvalidFiles with every problem."""
+    return load_system(inventory, check_images, files)[0]
 
-    `files` are those that the inventory was read from, with the mistakes that were found in them.
+
+def load_system(
+    inventory: Inventory,
+    check_images: bool = True,
+    files: PythonFiles | None = None,
+    secrets: Secrets = "named",
+) -> tuple[Fleet, Opened]:
+    """Everything the files say, checked as one, and the values that were opened; raises InvalidFiles.
+
+    `files` are those that the inventory was read from, with the mistakes that were found in them. `secrets`
+    says what is asked of the store: nothing, that each value is `there`, or to `open` it.
     """
-    return _Examination(inventory, files).fleet(check_images)
+    examination = _Examination(inventory, files, secrets)
+    return examination.fleet(check_images), examination.opened
 
 
 class _Examination:
     """What the files say as far as they can be read, and every problem of them."""
 
-    def __init__(self, inventory: Inventory, files: PythonFiles | None) -> None:
+    def __init__(self, inventory: Inventory, files: PythonFiles | None, secrets: Secrets) -> None:
+        self.secrets = secrets
+        self.opened = NOTHING_OPEN
         self.sources = Sources(inventory, files)
         self.data: dict[str, Values] = {host.name: host.data.dict() for host in inventory}
         self.shared: Values = next(iter(self.data.values()), inventory.get_data())
@@ -93,7 +114,8 @@ class _Examination:
             self.doubtful.add("images")
         if settings is None or None in hosts.values():
             raise InvalidFiles(sorted(self.problems, key=lambda problem: problem.file))
-        fleet = Fleet(settings, {name: host for name, host in hosts.items() if host}, groups, options)
+        found = {name: host for name, host in hosts.items() if host}
+        fleet = Fleet(settings, found, groups, options, self._digits(settings, groups))
         by_file = {reading.file: reading for reading in readings}
         doubts = Doubts(frozenset(self.doubtful), by_file, self.doubtful_of)
         self._say(misfits(fleet, doubts))
@@ -123,6 +145,22 @@ class _Examination:
             if error["type"] != "missing" or error["loc"][0] not in unread
         )
         return found.model
+
+    def _digits(self, settings: FleetSettings, groups: Mapping[str, GroupFile]) -> dict[str, str]:
+        """Those of the values that are opened; what is wrong with the store is said like all else."""
+        unclear = any(problem.path.startswith("secrets.") for problem in self.problems)
+        if self.secrets == "named" or unclear or self.doubtful & {"system", "secrets", "identity"}:
+            return {}
+        names = {found.name for group in groups.values() for found in group.stored_secrets.values()}
+        folder, identity = Path(settings.secrets), identity_path(settings.identity)
+        try:
+            if self.secrets == "there":
+                self._say(missing(folder, names))
+            else:
+                self.opened = open_values(folder, identity, settings.system, names)
+        except InvalidFiles as invalid:
+            self._say(list(invalid.problems))
+        return {name: self.opened.keyed_digest(name) for name in self.opened.values}
 
     def _readings(self) -> list[Reading]:
         stacks = self.shared.get("stacks")

@@ -13,7 +13,7 @@ import docker.errors
 from pyinfra.api.host import Host
 
 from cascade.planning.audit import Deed
-from cascade.planning.observed import Labels, needs_in, releases_in
+from cascade.planning.observed import Labels, needs_in, releases_in, secrets_before
 from cascade.planning.release import (
     Kept,
     NoRelease,
@@ -27,10 +27,11 @@ from cascade.planning.release import (
     target_of_release,
 )
 from cascade.planning.resource import Key
-from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.specs import LABEL_CONFIG, LABEL_DIGEST, LABEL_RELEASE, LABEL_SECRET, LABEL_SYSTEM
 from cascade.planning.steps import Record
 from cascade.planning.target import Target
 from operations.engine_client import EngineClient
+from operations.host.secrets import forget_secret
 from operations.operator import operator
 from operations.preflight import why_unread
 from operations.run import Run, WorkFailed
@@ -49,7 +50,7 @@ def record(run: Run, host: Host, work: Record) -> None:
     labels = release.labels(target)
     with run.on_record(host, Deed("create", "release", str(release.number))):
         client.create_config(config_name(target.system, release.number), encoded(target, run.audit), labels)
-    _let_go(run, host, configs, [*kept, labels][-run.fleet.settings.releases_kept :], target)
+    _let_go(run, host, configs, [*kept, labels], target)
     host.log(f"release {release.number} recorded")
 
 
@@ -128,8 +129,9 @@ def _git(folder: Path, *command: str) -> str:
     return done.stdout.decode(errors="replace")
 
 
-def _let_go(run: Run, host: Host, configs: Iterable[Any], kept: list[Labels], target: Target) -> None:
-    """Removes releases beyond those kept, and configs that none of the kept ones needs."""
+def _let_go(run: Run, host: Host, configs: Iterable[Any], earlier: list[Labels], target: Target) -> None:
+    """Removes releases beyond those kept, and configs and secrets that none of the kept ones needs."""
+    kept = earlier[-run.fleet.settings.releases_kept :]
     numbers = {labels[LABEL_RELEASE] for labels in kept}
     needed = {*needs(target), *(key for labels in kept for key in needs_in(labels))}
     for config in configs:
@@ -137,14 +139,33 @@ def _let_go(run: Run, host: Host, configs: Iterable[Any], kept: list[Labels], ta
         is_release = LABEL_RELEASE in labels
         superseded = LABEL_CONFIG in labels and Key(host.name, "config", name) not in needed
         if superseded or (is_release and labels[LABEL_RELEASE] not in numbers):
-            _remove_unused(run, host, config["ID"], name)
+            _remove_unused(run, host, Key(host.name, "config", name), config["ID"])
+    known = {key for labels in earlier for key in needs_in(labels)}
+    if any(key.kind == "secret" for key in known):
+        _let_go_secrets(run, host, needed, target.system)
+    for key in sorted(key for key in known - needed if key.kind == "secret-file"):
+        keeper = run.state.inventory.get_host(key.host)
+        if keeper.connected:
+            with run.on_record(keeper, Deed("remove", key.kind, key.name)):
+                forget_secret(keeper, key.name)
 
 
-def _remove_unused(run: Run, host: Host, config: str, name: str) -> None:
+def _let_go_secrets(run: Run, host: Host, needed: set[Key], system: str) -> None:
+    """Of those that no release needs, all but where the Swarm may still take a service back to them."""
+    client = run.client(host.name)
+    stay = {*needed, *(key for service in client.services() for key in secrets_before(host.name, service))}
+    for secret in client.secrets({"label": f"{LABEL_SYSTEM}={system}"}):
+        key = Key(host.name, "secret", secret["Spec"]["Name"])
+        if LABEL_SECRET in secret["Spec"]["Labels"] and key not in stay:
+            _remove_unused(run, host, key, secret["ID"])
+
+
+def _remove_unused(run: Run, host: Host, key: Key, id_: str) -> None:
     """What somebody's service still uses stays."""
+    remove = {"config": EngineClient.remove_config, "secret": EngineClient.remove_secret}[key.kind]
     try:
-        with run.on_record(host, Deed("remove", "config", name)):
-            run.client(host.name).remove_config(config)
+        with run.on_record(host, Deed("remove", key.kind, key.name)):
+            remove(run.client(host.name), id_)
     except docker.errors.APIError as error:
         if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
             raise

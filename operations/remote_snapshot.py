@@ -20,6 +20,7 @@ SOCKET = "/run/docker.sock"
 PID_FILE = "/run/docker.pid"
 SWARM_STATE = "/var/lib/docker/swarm/docker-state.json"
 CONFIG_FOLDER = "/var/lib/cascade/configs"
+OPEN_SECRETS, SEALED_SECRETS = "/run/cascade/secrets", "/var/lib/cascade/secrets"
 DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 TIMEOUT_S = 10
 SHOWN_BYTES = 65536
@@ -36,6 +37,7 @@ def snapshot(query: Any) -> Any:
         "packages": guarded(read_packages, query["packages"]),
         "files": {path: guarded(read_file, path) for path in (*query["files"], *config_files())},
         "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
+        **({"secret_files": guarded(read_secret_files, None)} if secret_places() else {}),
         "units": guarded(read_units, query["units"]),
         "docker": guarded(read_docker, query),
     }
@@ -88,6 +90,43 @@ def config_files() -> list[str]:
     found = os.listdir(CONFIG_FOLDER) if os.path.isdir(CONFIG_FOLDER) else []
     paths = [CONFIG_FOLDER + "/" + name for name in sorted(found) if name.isprintable()]
     return [path for path in paths if os.path.isfile(path)]
+
+
+def secret_places() -> list[str]:
+    """What lies where host containers find their secrets: the container's folder and the name in it."""
+    places = set()
+    for root in (OPEN_SECRETS, SEALED_SECRETS):
+        for folder in os.listdir(root) if os.path.isdir(root) else ():
+            inside = os.listdir(root + "/" + folder) if os.path.isdir(root + "/" + folder) else ()
+            places |= {folder + "/" + name for name in inside if not name.endswith(".cascade-new")}
+    return sorted(place for place in places if place.isprintable())
+
+
+def read_secret_files(_nothing: Any) -> Any:
+    return {place: guarded(read_secret_file, place) for place in secret_places()}
+
+
+def read_secret_file(place: str) -> Any:
+    """Whether it can be unsealed, and lies open as it was sealed: of a value nothing else is told."""
+    opened, sealed = OPEN_SECRETS + "/" + place, SEALED_SECRETS + "/" + place
+    there = opened if os.path.exists(opened) else sealed
+    status = os.stat(there)
+    told = {
+        "mode": "%o" % stat.S_IMODE(status.st_mode),
+        "owner": str(status.st_uid),
+        "group": str(status.st_gid),
+    }
+    if not os.path.exists(sealed):
+        return {**told, "sealed": False, "in_place": False}
+    name = "--name=" + os.path.basename(place)
+    unsealing = ["prlimit", "--core=0:0", "systemd-creds", "decrypt", name, "--", sealed, "-"]
+    with subprocess.Popen(unsealing, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unsealed:
+        assert unsealed.stdout
+        compared = subprocess.run(["cmp", "-s", "--", "-", opened], stdin=unsealed.stdout, timeout=TIMEOUT_S)
+        # Whoever is not listened to until the end fails.
+        while unsealed.stdout.read(SHOWN_BYTES):
+            pass
+    return {**told, "sealed": unsealed.returncode == 0, "in_place": compared.returncode == 0}
 
 
 def shown(content: bytes) -> str | None:
@@ -222,6 +261,7 @@ def read_manager(query: Any) -> Any:
         "networks": [network for network in get("/networks") if network["Scope"] == "swarm"],
         "services": get("/services"),
         **read_configs(query),
+        "secrets": read_secrets(query),
         "tasks": [{name: task.get(name) for name in TASK_FIELDS} for task in tasks],
     }
 
@@ -249,6 +289,21 @@ def read_configs(query: Any) -> Any:
         ],
         "release": asked_release(releases, query["release"], number),
     }
+
+
+def read_secrets(query: Any) -> Any:
+    """Secrets, by label or name; the engine tells nobody their values."""
+    label, _, system = query["label"].partition("=")
+    found = [
+        {"ID": secret["ID"], "Name": secret["Spec"]["Name"], "Labels": secret["Spec"].get("Labels") or {}}
+        for secret in get("/secrets")
+    ]
+    found.sort(key=lambda secret: secret["Name"])
+    return [
+        secret
+        for secret in found
+        if secret["Labels"].get(label) == system or secret["Name"] in query["secrets"]
+    ]
 
 
 def is_number(text: str) -> bool:

@@ -44,7 +44,7 @@ from cascade.planning.steps import GATE_NAME
 from operations.audit import COMMAND_FAILED, Trail
 from operations.engine_client import EngineClient
 from operations.failed import WorkFailed as WorkFailed
-from operations.fleet import load_fleet
+from operations.fleet import NOTHING_OPEN, Secrets, load_fleet, load_system
 from operations.lock import CONNECTION_LOST, EXPIRES_S, Lock, Lost, Stopwatch, left_behind
 from operations.look import Look, look
 from operations.operator import operator
@@ -80,6 +80,8 @@ class Run:
         self.inventory_file = ""
         self.files: PythonFiles | None = None
         self.check_images = True
+        self.secrets: Secrets = "named"
+        self.opened = NOTHING_OPEN
         self.ask: Ask = never
         self.quiet = False
         self.ended = False
@@ -123,6 +125,7 @@ class Run:
         run.obey_signals()
         stay_alive_while_asking()
         run.changing = _would_change()
+        run.secrets = "open" if _would_compare() else "named"
         if _would_ask():
             run.ask = ask_on_terminal
         if _would_ask() and not sys.stdin.isatty():
@@ -168,7 +171,7 @@ class Run:
         with self.timed("start-up"):
             with files.reading():
                 inventory = load(*args, **kwargs)
-            self.fleet = load_fleet(inventory, self.check_images, files)
+            self.fleet, self.opened = load_system(inventory, self.check_images, files, self.secrets)
         return inventory
 
     def join(self) -> None:
@@ -531,6 +534,11 @@ def _would_change() -> bool:
     looks = any(options[name] for name in ("dry", "debug_facts", "debug_operations"))
     answers = options["yes"] or not options["json_output"]
     return "debug-inventory" not in options["operations"] and not looks and answers
+
+
+def _would_compare() -> bool:
+    """Whether pyinfra's command line is going to compare the hosts with the files, or to change them."""
+    return "debug-inventory" not in click.get_current_context().params["operations"]
 
 
 def _would_ask() -> bool:

@@ -24,6 +24,7 @@ from pyinfra_cli.log import setup_logging
 
 from cascade.exit_codes import INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
+from operations.fleet import Secrets
 from operations.run import Run
 
 
@@ -32,15 +33,17 @@ def load(
     limit: Iterable[str] = (),
     data: Mapping[str, Any] | None = None,
     check_images: bool = True,
+    secrets: Secrets = "named",
 ) -> Run:
     """A run of an inventory file whose files have been checked; nothing is connected.
 
     `limit` names hosts or groups of the inventory; `data` wins over everything in the files.
-    Without `check_images` its images need not be pinned or built yet.
+    Without `check_images` its images need not be pinned or built yet. Whoever compares the hosts with the
+    files needs the `secrets` open.
     Ends the process with 64 when the files are wrong.
     """
     run, config = _begin()
-    run.check_images = check_images
+    run.check_images, run.secrets = check_images, secrets
     state = run.state
     try:
         hosts = run.load(make_inventory, str(inventory), cwd=state.cwd, override_data=dict(data or {}))
@@ -57,6 +60,7 @@ def load(
 def examine(inventory: Path) -> Fleet:
     """The fleet of an inventory file; raises InvalidFiles with every problem of all files."""
     run, _ = _begin()
+    run.secrets = "there"
     run.read(make_inventory, str(inventory), cwd=run.state.cwd)
     return run.fleet
 

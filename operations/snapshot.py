@@ -21,7 +21,7 @@ from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
 from operations.ssh import PATIENCE_S
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
-READ_BY_NAME: tuple[Kind, ...] = ("package", "sysctl", "file", "unit", "container", "config")
+READ_BY_NAME: tuple[Kind, ...] = ("package", "sysctl", "file", "unit", "container", "config", "secret")
 _READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE)
 
 
@@ -70,6 +70,7 @@ def query_for(
         "units": names["unit"],
         "containers": names["container"],
         "configs": names["config"],
+        "secrets": names["secret"],
         "label": f"{LABEL_SYSTEM}={system}",
         "release_label": LABEL_RELEASE,
         "release": release,

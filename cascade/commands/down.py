@@ -84,7 +84,10 @@ def _told(run: Run, standing: Standing, purging: bool) -> Iterator[str]:
         yield from (f"- network {name}" for name in standing.networks)
         if standing.configs:
             yield f"- {len(standing.configs)} configs, the releases among them"
+        if standing.secrets:
+            yield f"- {len(standing.secrets)} secrets"
         yield from (f"- {path} on {host}" for host, path in standing.files)
+        yield from (f"- the secret {place} on {host}" for host, place in standing.secret_files)
         swarm = f"- the Swarm of {', '.join(standing.members) or 'no host'}"
         yield f"  {the_swarm_stays(standing)}" if standing.others else swarm
 

@@ -53,7 +53,7 @@ def command(
         return
     began = time.monotonic()
     with ends_told(inventory, watch):
-        run = load(inventory)
+        run = load(inventory, secrets="open")
     document = check(run, inventory)
     if repair and any(finding.repair in _CONSENT[approve] for finding in document.findings):
         document = _repaired(inventory, document, approve, lock_wait)
@@ -77,7 +77,7 @@ def _repaired(
     done = subprocess.run(pyinfra_argv(inventory, (), options), stdout=sys.stderr, check=False)
     if done.returncode not in (0, ATTENTION):
         raise SystemExit(done.returncode)
-    return check(load(inventory), inventory)
+    return check(load(inventory, secrets="open"), inventory)
 
 
 def check(run: Run, inventory: Path) -> DriftDocument:

@@ -77,7 +77,7 @@ def command(
 
 def make(inventory: Path, limit: Iterable[str], options: Mapping[str, object]) -> Planned:
     """Reads the hosts and plans; ends the process where the files are wrong."""
-    run = load(inventory, limit, chosen(options))
+    run = load(inventory, limit, chosen(options), secrets="open")
     with disconnected(run):
         seen = survey(run, run.fleet.options.rollback)
         if seen.look is None:

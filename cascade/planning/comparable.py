@@ -54,6 +54,8 @@ def comparable(kind: Kind, fields: Fields) -> Fields:
         return _file(fields)
     if kind == "config":
         return {name: fields[name] for name in ("labels", "sha256")}
+    if kind in ("secret", "secret-file"):
+        return {name: value for name, value in fields.items() if name != "stored"}
     if kind in ("service", "container"):
         return dict(_pruned(fields))
     return fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,21 +15,34 @@ from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet, Overlay
 from cascade.model.host import Host
 from cascade.model.image import ImageSource, RegistryImage
+from cascade.model.secrets import Secret, SecretUse
 from cascade.model.workload import Workload
 from cascade.planning.resource import Fields, Key
 from cascade.planning.specs import (
     LABEL_CONFIG,
     LABEL_GROUP,
+    LABEL_SECRET,
     LABEL_SYSTEM,
     config_path,
     container_body,
     digest,
+    secret_place,
     service_spec,
 )
 from cascade.planning.waves import Wave
 
 Stage = Literal[
-    "system", "engine", "swarm", "networks", "volumes", "configs", "images", "rollout", "prune", "release"
+    "system",
+    "engine",
+    "swarm",
+    "networks",
+    "volumes",
+    "configs",
+    "secrets",
+    "images",
+    "rollout",
+    "prune",
+    "release",
 ]
 
 DAEMON_SETTINGS = "/etc/docker/daemon.json"
@@ -45,6 +59,9 @@ ENGINE_PACKAGES = {
         "docker-compose-plugin",
     ),
 }
+# Before Docker starts, they put the secrets of host containers back in memory.
+UNSEALING_FILES = ("/usr/local/lib/cascade/unseal-secrets", "/etc/systemd/system/cascade-secrets.service")
+UNSEALING_UNIT = "cascade-secrets.service"
 REPOSITORY_FILES = ("/etc/apt/keyrings/docker.asc", "/etc/apt/sources.list.d/docker.sources")
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
@@ -76,6 +93,8 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
             for key in _volumes(fleet, fleet.workloads)
         ),
         *_configs(fleet, _all(fleet.workloads)),
+        *_unsealing(fleet),
+        *_secrets(fleet, _all(fleet.workloads)),
         *_images(fleet),
         *(_workload(fleet, workloads[member.name]) for wave in order for member in wave.members),
     )
@@ -86,6 +105,7 @@ def things_of(fleet: Fleet, order: tuple[Wave, ...]) -> Iterator[Key]:
     yield from (Key(fleet.manager.name, "network", overlay.name) for overlay in fleet.settings.networks)
     yield from _volumes(fleet, fleet.all_workloads)
     yield from (item.key for item in _configs(fleet, _all(fleet.all_workloads)))
+    yield from (item.key for item in _secrets(fleet, _all(fleet.all_workloads)))
     yield from (member.key for wave in order for member in wave.members)
 
 
@@ -216,6 +236,56 @@ def _config_file(host: Host, config: Config, use: ConfigUse) -> Desired:
 
 def _base64(config: Config) -> str:
     return base64.b64encode(config.data).decode()
+
+
+def _secrets(fleet: Fleet, workloads: Iterable[Workload]) -> list[Desired]:
+    """Those that somebody reads: of services in the Swarm, of host containers on their hosts."""
+    in_swarm, on_hosts = {}, {}
+    for workload in workloads:
+        for secret, use in workload.secret_files:
+            if workload.kind == "service":
+                item = _secret(fleet, secret)
+                in_swarm[item.key] = item
+                continue
+            for host in fleet.eligible(workload):
+                item = _secret_file(fleet, host, workload, secret, use)
+                on_hosts[item.key] = item
+    return [found[key] for found in (in_swarm, on_hosts) for key in sorted(found)]
+
+
+def _unsealing(fleet: Fleet) -> Iterator[Desired]:
+    """On the hosts whose containers read secrets, whatever groups the run is about."""
+    enabled = (fleet.all_workloads[name] for name in fleet.group_order if fleet.groups[name].enabled)
+    reading = [found for found in chain(*enabled) if found.kind == "container" and found.secret_files]
+    names = {host.name for workload in reading for host in fleet.eligible(workload)}
+    for host in (fleet.hosts[name] for name in sorted(names)):
+        yield from (_file("secrets", host, path) for path in UNSEALING_FILES)
+        yield _unit("secrets", host, UNSEALING_UNIT)
+
+
+def _secret(fleet: Fleet, secret: Secret) -> Desired:
+    labels = {LABEL_SYSTEM: fleet.settings.system, LABEL_SECRET: secret.name}
+    key = Key(fleet.manager.name, "secret", fleet.swarm_secret(secret.name))
+    return Desired("secrets", key, {"labels": labels, **_stored(fleet, secret)})
+
+
+def _secret_file(fleet: Fleet, host: Host, workload: Workload, secret: Secret, use: SecretUse) -> Desired:
+    """In memory, and sealed on the disk for the next start of its host; owners by number."""
+    fields = {
+        "in_place": True,
+        "sealed": True,
+        "mode": f"{use.mode:o}",
+        "owner": use.uid,
+        "group": use.gid,
+        **_stored(fleet, secret),
+    }
+    key = Key(host.name, "secret-file", secret_place(workload, fleet, secret))
+    return Desired("secrets", key, fields)
+
+
+def _stored(fleet: Fleet, secret: Secret) -> Fields:
+    """The name under which this run has the value open; a value itself is no part of any plan."""
+    return {"stored": secret.name} if secret.name in fleet.digits else {}
 
 
 def _images(fleet: Fleet) -> Iterator[Desired]:

@@ -56,6 +56,7 @@ _BEHIND = {
     "Ulimits": "ulimit",
     "Devices": "device",
     "Configs": "config",
+    "Secrets": "secret",
     "options": "option",
     "Options": "option",
 }

@@ -21,7 +21,7 @@ _CONFIG_FILE = re.compile(rf"{CONFIG_FOLDER}/(?P<prefix>[^/]+)-[0-9a-f]{{12}}(?:
 Snapshot = Mapping[str, Any]
 Labels = Mapping[str, str]
 _ENGINE_KINDS: frozenset[Kind] = frozenset(
-    ("swarm", "node", "network", "volume", "config", "image", "service", "container")
+    ("swarm", "node", "network", "volume", "config", "secret", "image", "service", "container")
 )
 _BODY = (
     "Labels",
@@ -80,7 +80,8 @@ _DEFAULTED_BY_ENGINE = ("ShmSize", "LogConfig")
 class Observed:
     """The resources that were read, what could not be read, and engines that must be started to be read.
 
-    `whole` has host containers with what nobody compares, so that they can be made again as they were.
+    `whole` has host containers with what nobody compares, so that they can be made again as they were;
+    `previous` are the secrets to which the Swarm may still take a service back.
     """
 
     resources: Resources = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Observed:
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     owned: dict[Key, Labels] = field(default_factory=dict)
+    previous: set[Key] = field(default_factory=set)
     whole: dict[Key, Fields] = field(default_factory=dict)
     foreign: dict[Key, str] = field(default_factory=dict)
     releases: tuple[Labels, ...] = ()
@@ -161,6 +163,9 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[
     }
     for key in _config_files(observed, target):
         observed.owned[key] = {LABEL_SYSTEM: target.system}
+    for key in observed.resources:
+        if key.kind == "secret-file" and key.name.partition("/")[2].startswith(f"{target.system}_"):
+            observed.owned[key] = {LABEL_SYSTEM: target.system}
     observed.releases = tuple(releases_in(cluster, target.system))
     return observed
 
@@ -168,6 +173,11 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[
 def in_config_folder(key: Key) -> bool:
     """Whether it is a file for host containers, of this system or of another one."""
     return key.kind == "file" and key.name.startswith(f"{CONFIG_FOLDER}/")
+
+
+def is_container_file(key: Key) -> bool:
+    """Whether it is a file that only host containers read, so that it goes when none does."""
+    return in_config_folder(key) or key.kind == "secret-file"
 
 
 def _config_files(observed: Observed, target: Target) -> list[Key]:
@@ -203,6 +213,12 @@ def needs_in(release: Labels) -> Iterator[Key]:
         yield Key(host, cast(Kind, kind), name)
 
 
+def secrets_before(manager: str, service: Mapping[str, Any]) -> Iterator[Key]:
+    """The secrets of a service's previous spec, to which the Swarm may still take it back."""
+    container = (service.get("PreviousSpec") or {}).get("TaskTemplate", {}).get("ContainerSpec") or {}
+    yield from (Key(manager, "secret", held["SecretName"]) for held in container.get("Secrets") or ())
+
+
 def _labelled(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Key, Labels]]:
     """Everything in the engines that carries labels; releases are no resources."""
     cluster = engines.get(manager, {})
@@ -213,6 +229,8 @@ def _labelled(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterato
     for config in cluster.get("configs", ()):
         if LABEL_RELEASE not in config["Labels"]:
             yield Key(manager, "config", config["Name"]), config["Labels"]
+    for secret in cluster.get("secrets", ()):
+        yield Key(manager, "secret", secret["Name"]), secret["Labels"]
     for host, engine in engines.items():
         for volume in engine["volumes"]:
             yield Key(host, "volume", volume["Name"]), volume.get("Labels") or {}
@@ -242,6 +260,7 @@ def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Res
         ("sysctl", snapshot["sysctls"], _sysctl),
         ("unit", snapshot["units"], _unit),
         ("file", files, _file),
+        ("secret-file", snapshot.get("secret_files", {}), dict),
     )
     for kind, found, fields in readings:
         _simple(observed, host, kind, found, fields, wanted)
@@ -427,15 +446,19 @@ def _observe_swarm(
     configs = [config for config in cluster.get("configs", ()) if LABEL_RELEASE not in config["Labels"]]
     for config in configs:
         key = Key(manager, "config", config["Name"])
-        ours = wanted.get(key, {}).get("labels", config["Labels"])
-        labels = {name: text for name, text in config["Labels"].items() if name in ours}
+        labels = _wanted_labels(config, wanted.get(key, {}))
         observed.resources[key] = {"labels": labels, "sha256": config["sha256"]}
+    secrets = cluster.get("secrets", ())
+    for secret in secrets:
+        key = Key(manager, "secret", secret["Name"])
+        observed.resources[key] = {"labels": _wanted_labels(secret, wanted.get(key, {}))}
     network_names = {network["Id"]: network["Name"] for network in cluster.get("networks", ())}
-    config_names = {config["ID"]: config["Name"] for config in configs}
+    names = {item["ID"]: item["Name"] for item in (*configs, *secrets)}
     for service in cluster.get("services", ()):
         key = Key(manager, "service", service["Spec"]["Name"])
         spec = _with_network_names(service["Spec"], network_names)
-        observed.resources[key] = _with_config_names(spec, config_names)
+        observed.resources[key] = _with_file_names(spec, names)
+        observed.previous.update(secrets_before(manager, service))
         tasks = list(_healthy(service["ID"], cluster["tasks"], nodes))
         paused = service.get("UpdateStatus", {}).get("State") == "paused"
         if paused and len(tasks) < service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0):
@@ -443,6 +466,12 @@ def _observe_swarm(
         observed.health[key] = len(tasks)
         placed = {task["NodeID"] for task in tasks}
         observed.placed[key] = tuple(sorted({hosts.get(id_) or _hostname(nodes[id_]) for id_ in placed}))
+
+
+def _wanted_labels(item: Mapping[str, Any], wanted: Fields) -> dict[str, str]:
+    """Only the labels that are wanted; others are their owner's."""
+    ours = wanted.get("labels", item["Labels"])
+    return {name: text for name, text in item["Labels"].items() if name in ours}
 
 
 def _hostname(node: Mapping[str, Any]) -> str:
@@ -517,17 +546,21 @@ def _with_network_names(spec: Fields, names: Mapping[str, str]) -> Fields:
     return {**spec, "TaskTemplate": {**template, "Networks": networks}}
 
 
-def _with_config_names(spec: Fields, names: Mapping[str, str]) -> Fields:
-    """A config is what its ID says; the name that a service gives it is only a note."""
+def _with_file_names(spec: Fields, names: Mapping[str, str]) -> Fields:
+    """A config or secret is what its ID says; the name that a service gives it is only a note."""
     template = spec["TaskTemplate"]
     container = template.get("ContainerSpec") or {}
-    if not container.get("Configs"):
+    named = {
+        f"{kind}s": [
+            {**item, f"{kind}Name": names.get(item[f"{kind}ID"], f"{item[f'{kind}Name']} (not Cascade's)")}
+            for item in container[f"{kind}s"]
+        ]
+        for kind in ("Config", "Secret")
+        if container.get(f"{kind}s")
+    }
+    if not named:
         return spec
-    configs = [
-        {**config, "ConfigName": names.get(config["ConfigID"], f"{config['ConfigName']} (not Cascade's)")}
-        for config in container["Configs"]
-    ]
-    return {**spec, "TaskTemplate": {**template, "ContainerSpec": {**container, "Configs": configs}}}
+    return {**spec, "TaskTemplate": {**template, "ContainerSpec": {**container, **named}}}
 
 
 def _healthy(

@@ -10,7 +10,7 @@ from cascade.model.strict import one_line
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Stage
 from cascade.planning.diff import Change, FieldChange, diff
-from cascade.planning.observed import Labels, Observed, Snapshot, in_config_folder, observe
+from cascade.planning.observed import Labels, Observed, Snapshot, is_container_file, observe
 from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
 from cascade.planning.removal import HELD, REMOVABLE, agents_of, held_by, removal, removals, unwanted, waiting
 from cascade.planning.resource import Fields, Key, Kind, Unknown
@@ -90,7 +90,7 @@ def make_plan(
     holders = _holders(target.manager, changes.values(), observed)
     changes |= _replacements(wanted, changes, holders, observed)
     not_wanted = sorted(unwanted(target, observed))
-    gone = [key for key in not_wanted if key.kind in prune or in_config_folder(key)]
+    gone = [key for key in not_wanted if key.kind in prune or is_container_file(key)]
     removed = _removed(target, observed, gone)
     going = changes.keys() | {change.key for change in removed}
     agents = {
@@ -277,12 +277,24 @@ def _refusal(change: Change, staying: Collection[str]) -> str:
             f"{change.key.host}: config {name} is not there, and no file says what it holds: choose a"
             " release whose configs are there, or deploy the files"
         )
+    if kind == "secret" and change.action == "create" and "stored" not in change.desired:
+        return _value_is_gone(change)
+    if kind == "secret-file" and not (change.desired.get("stored") or (change.observed or {}).get("sealed")):
+        return _value_is_gone(change)
     if kind == "image" and name.startswith("sha256:") and not change.desired.get("archive"):
         return (
             f"{change.key.host}: image {name} is not there, and no file says where it comes from: map"
             " it in images of group_data, or choose a release whose images are there"
         )
     return ""
+
+
+def _value_is_gone(change: Change) -> str:
+    """A value that is neither on the hosts nor, as it was, in the files."""
+    return (
+        f"{change.key} is not there, and the files have no such value: choose a release whose secrets are"
+        " there, or deploy the files"
+    )
 
 
 def _notes(target: Target, observed: Observed, changing: bool) -> Iterator[str]:

@@ -27,6 +27,7 @@ CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
     "images": engine.images,
     "mounts": replacement.mounts,
     "room": replacement.room,
+    "secrets": replacement.secrets,
 }
 _FATAL, _WORTH_SAYING = ("error",), ("error", "warning")
 
@@ -100,7 +101,9 @@ def query_for(facts: Facts, host: str, word: str) -> dict[str, Any]:
         "address": subject.host.swarm_address,
         "ports": sorted(ports),
         "devices": sorted(machine.wanted_devices(facts.fleet, subject.host)),
-        "paths": sorted(replacement.bind_sources(facts.plan, host)),
+        "paths": sorted(
+            {*replacement.bind_sources(facts.plan, host), *replacement.sealing(facts.plan, host)}
+        ),
         "roots": [capacity.data_root(subject.host), capacity.CONTAINERD_ROOT],
         "registries": sorted(engine.registries_of(subject)),
         "labels": [LABEL_SYSTEM],

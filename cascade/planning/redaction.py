@@ -29,6 +29,8 @@ _OF_A_PROGRAM = re.compile(
 )
 # Names that everybody may know, though somebody's password may be the same word.
 _NAMES = {"Aliases", "Image", "Name", "Source", "Target", "Type"}
+# Names of secrets, and where their files are, are no secrets.
+_TELL_A_NAME = {"SecretName", "cascade.secret"}
 # What is shorter would be found in too many other words.
 _LEAST = 4
 
@@ -36,6 +38,12 @@ _LEAST = 4
 def looks_secret(name: str) -> bool:
     """Whether the name of a variable or option says that its value is nobody's business."""
     return _SECRET.search(name) is not None
+
+
+def _hides(name: str, value: str) -> bool:
+    """Whether this value stands under a secret name, and is not where a file with one is."""
+    a_path = name.lower().endswith("_file") and value.startswith("/")
+    return looks_secret(name) and name not in _TELL_A_NAME and not a_path
 
 
 def redacted(spec: Any) -> Any:
@@ -69,11 +77,11 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
         yield from _of_programs(value)
         yield from (line for body in _PRIVATE_KEY.findall(value) for line in body.split())
         yield from _AGE_IDENTITY.findall(value)
-        yield from (word for key, word in _IN_LINE.findall(value) if looks_secret(key))
+        yield from (word for key, word in _IN_LINE.findall(value) if _hides(key, word))
         variable, _, text = _assignment(value, name)
         if (config := _config(variable, text)) is not None:
             yield from _secrets(config)
-        elif text and looks_secret(variable):
+        elif text and _hides(variable, text):
             yield text
         yield from (user.partition(":")[2] for user in _IN_ADDRESS.findall(value))
         yield from (
@@ -122,7 +130,7 @@ def _masked(whole: str, secrets: list[str], name: str) -> str:
     if (config := _config(variable, text)) is not None:
         masked = json.dumps(_without(config, secrets), sort_keys=True, separators=(",", ":"))
         return f"{variable}={masked}"
-    if text and looks_secret(variable):
+    if text and _hides(variable, text):
         return f"{variable}={REDACTED}" if equals else REDACTED
     for secret in (secret for secret in secrets if shows(whole, secret)):
         whole = whole.replace(secret, REDACTED)

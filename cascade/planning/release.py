@@ -25,7 +25,7 @@ LABEL_REVISION = "cascade.revision"
 LABEL_DIRTY = "cascade.dirty"
 LABEL_PURPOSE = "cascade.purpose"
 ROLLBACK = "rollback"
-NEEDED: frozenset[Kind] = frozenset(("network", "volume", "config", "image"))
+NEEDED: frozenset[Kind] = frozenset(("network", "volume", "config", "secret", "secret-file", "image"))
 
 Last = Target | None
 Document = dict[str, Any]

@@ -12,7 +12,7 @@ from cascade.planning.target import Target
 
 REMOVABLE: tuple[Kind, ...] = ("service", "container")
 HELD: tuple[Kind, ...] = ("network", "config")
-PRUNABLE: tuple[Kind, ...] = (*REMOVABLE, "network", "volume", "config")
+PRUNABLE: tuple[Kind, ...] = (*REMOVABLE, "network", "volume", "config", "secret")
 
 
 def agents_of(target: Target, observed: Observed, groups: Collection[str]) -> tuple[Key, ...]:
@@ -45,13 +45,15 @@ def removals(target: Target, observed: Observed, keys: Iterable[Key]) -> tuple[C
 
 
 def held_by(manager: str, fields: Fields) -> Iterator[Key]:
-    """The networks and configs that an agent holds, so that they cannot go while it is there."""
+    """The networks, configs and secrets that an agent holds, so that they cannot go while it is there."""
     template = fields.get("TaskTemplate", {})
     networks = [item["Target"] for item in template.get("Networks") or ()]
     networks += fields.get("NetworkingConfig", {}).get("EndpointsConfig", {})
     yield from (Key(manager, "network", name) for name in networks)
     configs = template.get("ContainerSpec", {}).get("Configs") or ()
     yield from (Key(manager, "config", config["ConfigName"]) for config in configs)
+    secrets = template.get("ContainerSpec", {}).get("Secrets") or ()
+    yield from (Key(manager, "secret", secret["SecretName"]) for secret in secrets)
 
 
 def removal(observed: Observed, key: Key) -> Change:
@@ -71,7 +73,7 @@ def unwanted(target: Target, observed: Observed) -> Iterator[Key]:
     """
     if target.partial or observed.silent(target.manager):
         return
-    named = target.known | observed.needed
+    named = target.known | observed.needed | observed.previous
     yield from (key for key in observed.owned if key not in named)
 
 

@@ -17,6 +17,8 @@ Kind = Literal[
     "network",
     "volume",
     "config",
+    "secret",
+    "secret-file",
     "image",
     "service",
     "container",

@@ -183,14 +183,13 @@ def _config_mount(config: Config, use: ConfigUse) -> Spec:
     return {"Type": "bind", "Source": source, "Target": use.path, "ReadOnly": True}
 
 
-def secret_path(container: str, name: str) -> str:
-    """Where a secret lies on the host of a host container."""
-    return f"{SECRET_FOLDER}/{container}/{name}"
+def secret_place(workload: Workload, fleet: Fleet, secret: Secret) -> str:
+    """Where a secret of a host container lies below the folder of its host."""
+    return f"{workload.name}/{fleet.swarm_secret(secret.name)}"
 
 
-def _secret_mount(workload: Workload, name: str, use: SecretUse) -> Spec:
-    source = secret_path(workload.name, name)
-    return {"Type": "bind", "Source": source, "Target": use.path, "ReadOnly": True}
+def _secret_mount(place: str, use: SecretUse) -> Spec:
+    return {"Type": "bind", "Source": f"{SECRET_FOLDER}/{place}", "Target": use.path, "ReadOnly": True}
 
 
 def _privileges(options: Iterable[SecurityOption]) -> Spec:
@@ -344,7 +343,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
                 *in_swarm["Mounts"],
                 *(_config_mount(*found) for found in workload.config_files),
                 *(
-                    _secret_mount(workload, fleet.swarm_secret(secret.name), use)
+                    _secret_mount(secret_place(workload, fleet, secret), use)
                     for secret, use in workload.secret_files
                 ),
             ],

@@ -13,8 +13,8 @@ from cascade.planning.resource import Fields, Key, Resources
 from cascade.planning.specs import digest
 from cascade.planning.waves import Member, Wave, rollout_order
 
-# What only the deploying machine has: where an image's archive is, and what configs hold.
-_LOCAL = ("archive", "data")
+# What only the deploying machine has: where an image's archive is, what configs hold, and secrets.
+_LOCAL = ("archive", "data", "stored")
 
 
 @dataclass(frozen=True)

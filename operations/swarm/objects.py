@@ -1,10 +1,11 @@
-"""What workloads need before they start: networks, volumes and configs."""
+"""What workloads need before they start: networks, volumes, configs and secrets."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from docker import APIClient
 from docker.types import IPAMConfig, IPAMPool
@@ -56,17 +57,25 @@ def create_config(run: Run, host: Host, change: Change) -> None:
     """A config with its content; one that is there gets its labels, or goes if it holds something else."""
     client, name, labels = run.client(host.name), change.key.name, change.desired["labels"]
     if change.action == "update":
-        _label(client, name, labels)
+        _label(client, "configs", client.inspect_config(name), labels)
         return
     if change.action == "replace":
         remove(run, host, (replace(change, action="remove"),))
     client.create_config(name, base64.b64decode(change.desired["data"]), labels)
 
 
-def _label(client: APIClient, config: str, labels: Mapping[str, str]) -> None:
-    """Labels are all that can be changed of a config; docker-py has no call for it."""
-    found = client.inspect_config(config)
+def create_secret(run: Run, host: Host, change: Change) -> None:
+    """A secret with its value, which goes into the body of one call and nowhere else."""
+    client, name, labels = run.client(host.name), change.key.name, change.desired["labels"]
+    if change.action == "update":
+        _label(client, "secrets", client.inspect_secret(name), labels)
+        return
+    client.create_secret(name, run.opened.values[change.desired["stored"]].data, labels)
+
+
+def _label(client: APIClient, kind: str, found: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    """Labels are all that can be changed of a config or secret; docker-py has no call for it."""
     spec = {**found["Spec"], "Labels": dict(labels)}
-    path = client._url("/configs/{0}/update", found["ID"])
+    path = client._url(f"/{kind}/{{0}}/update", found["ID"])
     version = {"version": found["Version"]["Index"]}
     client._raise_for_status(client._post_json(path, data=spec, params=version))

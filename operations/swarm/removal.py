@@ -44,6 +44,7 @@ _OBJECTS: dict[str, Callable[[EngineClient, str], None]] = {
     "network": EngineClient.remove_network,
     "volume": EngineClient.remove_volume,
     "config": EngineClient.remove_config,
+    "secret": EngineClient.remove_secret,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ _STOPPING_S = 10
 def apply_service(run: Run, host: Host, change: Change) -> None:
     """Posts the complete spec; an update keeps the counter of restarts that were forced by hand."""
     client, spec = run.client(host.name), dict(change.desired)
-    template = _with_config_ids(client, spec["TaskTemplate"])
+    template = _with_ids(client, spec["TaskTemplate"])
     parts = {
         "name": spec["Name"],
         "labels": spec["Labels"],
@@ -42,17 +42,24 @@ def apply_service(run: Run, host: Host, change: Change) -> None:
     update_latest(change.key.name, lambda: client.inspect_service(change.key.name), update)
 
 
-def _with_config_ids(client: EngineClient, template: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine knows a config by its ID; names are looked up when the spec is posted."""
+def _with_ids(client: EngineClient, template: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine knows a config or secret by its ID; names are looked up when the spec is posted."""
     container = template["ContainerSpec"]
-    if not container.get("Configs"):
-        return dict(template)
-    names = sorted({item["ConfigName"] for item in container["Configs"]})
-    ids = {found["Spec"]["Name"]: found["ID"] for found in client.configs({"name": names})}
+    listed = {"Config": client.configs, "Secret": client.secrets}
+    named = {
+        f"{kind}s": _numbered(kind, container[f"{kind}s"], list_named)
+        for kind, list_named in listed.items()
+        if container.get(f"{kind}s")
+    }
+    return {**template, "ContainerSpec": {**container, **named}}
+
+
+def _numbered(kind: str, items: list[dict[str, Any]], list_named: Callable[..., Any]) -> list[dict[str, Any]]:
+    names = sorted({item[f"{kind}Name"] for item in items})
+    ids = {found["Spec"]["Name"]: found["ID"] for found in list_named({"name": names})}
     if missing := sorted(set(names) - ids.keys()):
-        raise WorkFailed(f"there is no config {', '.join(missing)} any more: run again")
-    configs = [{**item, "ConfigID": ids[item["ConfigName"]]} for item in container["Configs"]]
-    return {**template, "ContainerSpec": {**container, "Configs": configs}}
+        raise WorkFailed(f"there is no {kind.lower()} {', '.join(missing)} any more: run again")
+    return [{**item, f"{kind}ID": ids[item[f"{kind}Name"]]} for item in items]
 
 
 def apply_container(run: Run, host: Host, change: Change) -> None:

@@ -26,7 +26,7 @@ from tests.fleets import lab_fleet
 command, error, inventory = sys.argv[1:]
 state = SimpleNamespace(inventory=SimpleNamespace(get_host=str))
 run = SimpleNamespace(fleet=lab_fleet(), state=state, locked=lambda _: nullcontext())
-standing = Standing({"cascade-core": ()}, {}, (), (), (), (), (), ())
+standing = Standing({"cascade-core": ()}, {}, (), (), (), (), (), (), (), ())
 
 def hangs_up(*_, **__):
     yield "one"

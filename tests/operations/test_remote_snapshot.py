@@ -81,6 +81,7 @@ def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet)
         "units": ["docker.service"],
         "containers": [],
         "configs": [],
+        "secrets": [],
         "label": "cascade.system=cascade",
         "release_label": "cascade.release",
         "release": None,
@@ -344,6 +345,7 @@ MANAGER: Answers = WORKER | {
     "/networks": [{"Name": "bridge", "Scope": "local"}, {"Name": "ours", "Scope": "swarm"}],
     "/services": [{"ID": "s1", "Spec": {"Name": "a"}}],
     "/configs": [],
+    "/secrets": [],
     f"/tasks?filters={TASKS_FILTER}": [{"ID": "t1", "Slot": 1, "Spec": {"Env": ["PASSWORD=planted"]}}],
 }
 
@@ -423,6 +425,26 @@ def test_configs_are_told_by_their_digest_and_never_by_what_they_hold(
     assert found["release"] is None
     assert "planted" not in json.dumps(found)
     assert base64.b64encode(b"planted").decode() not in json.dumps(found)
+
+
+def test_secrets_are_told_by_name_and_labels(engine: Engine, read_engine: Read) -> None:
+    labels = {"cascade.system": "cascade", "cascade.secret": "key"}
+    listed = {
+        "cascade_key-0": labels,
+        "anothers": {"cascade.system": "another"},
+        "unlabelled": None,
+        "nobodys": None,
+    }
+    engine.answers = MANAGER | {
+        "/secrets": [
+            {"ID": f"id of {name}", "Spec": {"Name": name, "Labels": said}} for name, said in listed.items()
+        ]
+    }
+    found = read_engine(None, of("secret", "unlabelled"), of("secret", "not-there"))
+    assert found["secrets"] == [
+        {"ID": "id of cascade_key-0", "Name": "cascade_key-0", "Labels": labels},
+        {"ID": "id of unlabelled", "Name": "unlabelled", "Labels": {}},
+    ]
 
 
 RELEASES = [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
+from cascade.model.secrets import UNKNOWN_DIGITS
 from cascade.model.workload import Workload
 from cascade.planning.comparable import comparable
 from cascade.planning.diff import diff_fields
@@ -23,6 +24,7 @@ CONFIGS = {
     for prefix, data in (("alpha_settings", b"colour: red"), ("taken", b"x"))
 }
 
+SECRETS = {f"cascade_{name}-{UNKNOWN_DIGITS}": f"id of {name}" for name in ("password", "key")}
 KEPT = {"Init", "ForceUpdate", "MaxFailureRatio", "MaxAttempts", "Window", "Replicas"}
 
 
@@ -36,13 +38,16 @@ def stored(value: Any) -> Any:
 
 
 def by_number(spec: Any) -> Any:
-    """The same service with its networks and configs by ID."""
+    """The same service with its networks, configs and secrets by ID."""
     template, container = spec["TaskTemplate"], spec["TaskTemplate"]["ContainerSpec"]
     networks = [{**network, "Target": NETWORKS[network["Target"]]} for network in template["Networks"]]
     configs = [
         {**config, "ConfigID": CONFIGS[config["ConfigName"]][0]} for config in container.get("Configs", ())
     ]
-    named = {"ContainerSpec": {**container, "Configs": configs}, "Networks": networks}
+    secrets = [
+        {**secret, "SecretID": SECRETS[secret["SecretName"]]} for secret in container.get("Secrets", ())
+    ]
+    named = {"ContainerSpec": {**container, "Configs": configs, "Secrets": secrets}, "Networks": networks}
     return {**spec, "TaskTemplate": {**template, **named}}
 
 
@@ -158,6 +163,10 @@ def snapshot(services: list[Any], containers: list[Any]) -> Mapping[str, Any]:
                     "sha256": hashlib.sha256(data).hexdigest(),
                 }
                 for name, (number, data) in CONFIGS.items()
+            ],
+            "secrets": [
+                {"ID": number, "Name": name, "Labels": {"cascade.system": "cascade"}}
+                for name, number in SECRETS.items()
             ],
             "services": [{"ID": spec["Name"], "Spec": spec} for spec in services],
             "tasks": [],

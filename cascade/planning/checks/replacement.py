@@ -11,11 +11,15 @@ from cascade.planning.checks.subject import Facts, Said, Subject
 from cascade.planning.diff import Change
 from cascade.planning.plan import Plan
 from cascade.planning.resource import Kind
-from cascade.planning.specs import CONFIG_FOLDER
+from cascade.planning.specs import CONFIG_FOLDER, SECRET_FOLDER
 from cascade.planning.waves import Member
 
 # What such a change brings to a host may bring the folder too.
 _BRINGING: tuple[Kind, ...] = ("package", "unit", "file", "daemon-settings")
+
+# Part of systemd since 250.
+_SEALING = "/usr/bin/systemd-creds"
+_OWN = (f"{CONFIG_FOLDER}/", f"{SECRET_FOLDER}/")
 
 
 def bind_sources(plan: Plan, host: str) -> dict[str, list[Member]]:
@@ -31,8 +35,26 @@ def _bound(spec: Any) -> Iterator[str]:
     """The bind sources of a service or host container that are not of Cascade's own making."""
     holder = spec["TaskTemplate"]["ContainerSpec"] if "TaskTemplate" in spec else spec["HostConfig"]
     for mount in holder.get("Mounts", ()):
-        if mount["Type"] == "bind" and not mount["Source"].startswith(f"{CONFIG_FOLDER}/"):
+        if mount["Type"] == "bind" and not mount["Source"].startswith(_OWN):
             yield mount["Source"]
+
+
+def sealing(plan: Plan, host: str) -> tuple[str, ...]:
+    """The program with which a host keeps the secrets of its host containers; none where it has none."""
+    keeps = any(key.kind == "secret-file" and key.host == host for key in plan.target.wanted)
+    return (_SEALING,) if keeps else ()
+
+
+def secrets(subject: Subject) -> Iterator[Said]:
+    """A host that keeps secrets through its next start can seal them."""
+    for program in sealing(subject.facts.plan, subject.host.name):
+        if not subject.part("paths")[program]:
+            yield Said(
+                "error",
+                f"there is no {program}, with which the secrets of its host containers are sealed",
+                "install systemd 250 or newer there, or run these containers on another host",
+            )
+    yield Said("ok", "secrets can be kept")
 
 
 def mounts(subject: Subject) -> Iterator[Said]:
