@@ -15,7 +15,10 @@ from cascade.model.loader import examine_group_file, read_group_file
 from cascade.model.secrets import Generate, Secret, longest_name
 from cascade.model.service import GroupFile
 from cascade.model.workload import Workload
+from cascade.planning.desired import UNSEALING_FILES, UNSEALING_UNIT
+from cascade.planning.resource import Key
 from cascade.planning.specs import container_body, service_spec
+from cascade.planning.target import target_of
 
 Alpha = Callable[..., tuple[tuple[Workload, ...], Fleet]]
 DECLARED = {"app": {"external": True}, "b": {"external": True}, "same": {"external": True, "name": "app"}}
@@ -313,3 +316,53 @@ def test_a_host_container_reads_its_secrets_from_memory_of_its_host(alpha: Alpha
         (f"{folder}/cascade_password-0123456789ab", True),
         (f"{folder}/cascade_key-fedcba987654", True),
     ]
+
+
+def stage(fleet: Fleet) -> list[tuple[str, str]]:
+    return [(item.key.kind, item.key.name) for item in target_of(fleet).resources if item.stage == "secrets"]
+
+
+def test_a_secret_is_made_once_in_the_swarm_whoever_reads_it(alpha: Alpha) -> None:
+    _, fleet = alpha(f"{{{USED}}}", "[{name: Fox}, {name: Owl}]")
+    assert stage(replace(fleet, digits=DIGITS)) == [
+        ("secret", "cascade_key-fedcba987654"),
+        ("secret", "cascade_password-0123456789ab"),
+    ]
+
+
+def test_what_a_host_container_reads_is_on_its_host_alone(alpha: Alpha) -> None:
+    _, fleet = alpha(f"{{devices: [/dev/snd], {USED}}}")
+    fleet = replace(fleet, digits=DIGITS)
+    assert stage(fleet) == [
+        *(("file", path) for path in UNSEALING_FILES),
+        ("unit", UNSEALING_UNIT),
+        ("secret-file", "alpha_fox/cascade_key-fedcba987654"),
+        ("secret-file", "alpha_fox/cascade_password-0123456789ab"),
+    ]
+    fields = target_of(fleet).wanted[Key("mainpc", "secret-file", "alpha_fox/cascade_key-fedcba987654")]
+    assert fields == {
+        "in_place": True,
+        "sealed": True,
+        "mode": "440",
+        "owner": "7",
+        "group": "8",
+        "stored": "key",
+    }
+
+
+def test_without_its_value_open_nothing_says_that_it_is_at_hand(alpha: Alpha) -> None:
+    _, fleet = alpha(f"{{{USED}}}")
+    found = {key: fields for key, fields in target_of(fleet).wanted.items() if key.kind == "secret"}
+    assert len(found) == 2
+    assert not any("stored" in fields for fields in found.values())
+
+
+def test_the_files_name_the_secrets_of_groups_that_are_not_to_run(alpha: Alpha) -> None:
+    _, fleet = alpha(f"{{devices: [/dev/snd], {USED}}}")
+    stopped = {name: found.model_copy(update={"enabled": False}) for name, found in fleet.groups.items()}
+    fleet = Fleet(fleet.settings, fleet.hosts, stopped, digits=DIGITS)
+    assert stage(fleet) == []
+    assert {key.name for key in target_of(fleet).known if key.kind == "secret-file"} == {
+        "alpha_fox/cascade_key-fedcba987654",
+        "alpha_fox/cascade_password-0123456789ab",
+    }

@@ -15,6 +15,7 @@ from cascade.model.compose import Mount, Port, Resources
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.image import RegistryImage
+from cascade.model.secrets import SecretSource, SecretUse
 from cascade.planning.checks.capacity import GIB
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.replacement import Amount, amount_of
@@ -685,6 +686,22 @@ def test_a_path_is_looked_for_on_every_host_where_its_agents_may_run(running: Sc
 def test_what_the_run_itself_puts_on_a_host_is_not_looked_for(running: Scene) -> None:
     mounting(running, source=f"{CONFIG_FOLDER}/core_limits-0123456789ab")
     assert query_for(running.facts, "mainpc", "w")["paths"] == []
+
+
+def test_a_host_that_is_to_keep_secrets_must_be_able_to_seal_them(running: Scene) -> None:
+    program, group = "/usr/bin/systemd-creds", "cascade-audio-realtime"
+    running.change_service(group, secrets=(SecretUse(source="tint"),))
+    file = running.fleet.groups[group]
+    declared = file.model_copy(update={"secrets": {"tint": SecretSource(external=True)}})
+    running.fleet = replace(running.fleet, groups={**running.fleet.groups, group: declared})
+    assert query_for(running.facts, "mainpc", "w")["paths"] == [program]
+    assert query_for(running.facts, "pc2", "w")["paths"] == []
+    running.readings["mainpc"]["paths"] = {program: True}
+    assert running.wrong() == []
+    running.readings["mainpc"]["paths"] = {program: False}
+    (finding,) = worth_saying(running.found())
+    assert (finding.host, finding.check, finding.level) == ("mainpc", "secrets", "error")
+    assert f"there is no {program}" in finding.message
 
 
 def test_the_command_for_a_strange_path_is_safe_to_run(running: Scene) -> None:

@@ -27,6 +27,22 @@ from cascade.planning.redaction import redacted
             {"Env": ["URL=postgres://me:hunter22@db/x", "X=hunter22"]},
             {"Env": ["URL=postgres://***@db/x", "X=***"]},
         ),
+        (
+            {"Env": ["DB_PASSWORD_FILE=/run/secrets/db", "TOKEN_FILE=hunter22"]},
+            {"Env": ["DB_PASSWORD_FILE=/run/secrets/db", "TOKEN_FILE=***"]},
+        ),
+        (
+            {"Args": ["sh", "-c", "PASSWORD_FILE=/run/secrets/db KEY_FILE=hunter22 run"]},
+            {"Args": ["sh", "-c", "PASSWORD_FILE=/run/secrets/db KEY_FILE=*** run"]},
+        ),
+        (
+            {"Secrets": [{"File": {"Name": "/run/secrets/db"}, "SecretName": "cascade_db-0123456789ab"}]},
+            {"Secrets": [{"File": {"Name": "/run/secrets/db"}, "SecretName": "cascade_db-0123456789ab"}]},
+        ),
+        (
+            {"labels": {"cascade.secret": "db_password", "my.secret": "hunter22"}},
+            {"labels": {"cascade.secret": "db_password", "my.secret": "***"}},
+        ),
         ({"Args": ["clone", "https://git@host/x"]}, {"Args": ["clone", "https://***@host/x"]}),
         (
             {"Test": ["CMD-SHELL", "ask --password 'hunter22' --token=abcd -f x"]},
