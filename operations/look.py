@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.exit_codes import ERROR, INVALID
@@ -12,6 +12,7 @@ from cascade.planning.plan_file import NoPlan, target_of_plan
 from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_of_release
 from cascade.planning.resource import Unknown
 from cascade.planning.target import Target, target_of
+from cascade.planning.unopened import digits_seen
 from operations.snapshot import READ_BY_NAME
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def look(run: Run) -> Look:
     if not covered(target.resources, files.resources):
         snapshots = run.snapshots((*files.resources, *target.resources))
     return Look(target, snapshots, release=release)
+
+
+def files_as_read(run: Run, snapshots: Mapping[str, Any]) -> Target:
+    """What the files say where no value is open: as if each were the one that its readers have now."""
+    if run.fleet.secrets:
+        run.fleet = replace(run.fleet, digits=digits_seen(run.fleet, snapshots))
+    return target_of(run.fleet)
 
 
 def files_of(run: Run) -> Target:

@@ -33,7 +33,7 @@ from cascade.planning.preflight import (
     query_for,
 )
 from cascade.planning.target import target_of
-from operations.look import Look
+from operations.look import Look, files_as_read
 from operations.snapshot import take_snapshot
 from operations.sources import EVERYBODYS, Sources
 from operations.trust import Refused, meet, place_of, why_not
@@ -189,7 +189,7 @@ def diagnose(run: Run, ask: Ask) -> tuple[Finding, ...]:
     taken = run.read_snapshots(readable, target.resources)
     snapshots = {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
     unread = [_unread(name) for name, snapshot in taken.items() if snapshot is None]
-    plan = run.plan_of(Look(target, snapshots))
+    plan = run.plan_of(Look(files_as_read(run, snapshots), snapshots))
     found = _judged(gather(run, _known(run, snapshots, plan), prove_ports=True), ask)
     first = (finding for look in looks.values() for finding in look)
     return (*first, *unread, *of_plan(plan), *found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from cascade.commands.arguments import (
 from cascade.documents import StatusDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
 from cascade.report import Document, status_document, status_table
+from operations.look import files_as_read
 from operations.session import disconnected, load
 from operations.survey import survey
 
@@ -38,7 +40,8 @@ def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object
     with disconnected(run):
         seen = survey(run)
         assert seen.look
-        plan = run.plan_of(seen.look)
+        target = files_as_read(run, seen.look.snapshots)
+        plan = run.plan_of(replace(seen.look, target=target))
     document = status_document(run.fleet, plan.agents, plan.unknown)
     if as_json:
         click.echo(json_of(StatusDocument, document))

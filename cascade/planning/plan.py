@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from cascade.model.secrets import UNKNOWN_DIGITS
 from cascade.model.strict import one_line
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Stage
@@ -277,10 +278,11 @@ def _refusal(change: Change, staying: Collection[str]) -> str:
             f"{change.key.host}: config {name} is not there, and no file says what it holds: choose a"
             " release whose configs are there, or deploy the files"
         )
-    if kind == "secret" and change.action == "create" and "stored" not in change.desired:
-        return _value_is_gone(change)
-    if kind == "secret-file" and not (change.desired.get("stored") or (change.observed or {}).get("sealed")):
-        return _value_is_gone(change)
+    if kind in ("secret", "secret-file") and not (name.endswith(UNKNOWN_DIGITS) or _is_at_hand(change)):
+        return (
+            f"{change.key} is not there, and the files have no such value: choose a release whose secrets are"
+            " there, or deploy the files"
+        )
     if kind == "image" and name.startswith("sha256:") and not change.desired.get("archive"):
         return (
             f"{change.key.host}: image {name} is not there, and no file says where it comes from: map"
@@ -289,12 +291,10 @@ def _refusal(change: Change, staying: Collection[str]) -> str:
     return ""
 
 
-def _value_is_gone(change: Change) -> str:
-    """A value that is neither on the hosts nor, as it was, in the files."""
-    return (
-        f"{change.key} is not there, and the files have no such value: choose a release whose secrets are"
-        " there, or deploy the files"
-    )
+def _is_at_hand(change: Change) -> bool:
+    """Whether the files have this very value, the Swarm keeps it, or its host can unseal it."""
+    there = change.observed or {}
+    return "stored" in change.desired or bool(there.get("sealed", change.action == "update"))
 
 
 def _notes(target: Target, observed: Observed, changing: bool) -> Iterator[str]:

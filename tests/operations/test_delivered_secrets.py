@@ -28,6 +28,7 @@ from cascade.secrets.value import Value
 from operations.failed import WorkFailed
 from operations.host import secrets as on_hosts
 from operations.host.secrets import keep_secret
+from operations.look import files_as_read
 from operations.releases import record
 from operations.swarm.objects import create_secret
 from operations.swarm.removal import remove
@@ -430,3 +431,22 @@ def test_a_secret_stays_while_a_kept_release_needs_it(recorded: Recorded) -> Non
 
 def test_a_secret_stays_while_the_swarm_may_take_a_service_back_to_it(recorded: Recorded) -> None:
     assert recorded(NEEDS_OLD, release_labels(2), previous=OLD_NAME) == []
+
+
+def test_who_only_looks_takes_the_values_that_agents_have_for_those_of_the_files(
+    old: Fleet, run: LocalRun, converged: Snapshots
+) -> None:
+    there = deployed(converged, target_of(old))
+    run.fleet = replace(old, digits={})
+    assert make_plan(target_of(run.fleet), there).changes != ()
+    plan = make_plan(files_as_read(run, there), there)
+    assert (said(plan), plan.refused) == ([], ())
+
+
+def test_who_only_looks_is_refused_nothing_for_a_value_that_nobody_has_yet(
+    old: Fleet, run: LocalRun, converged: Snapshots
+) -> None:
+    run.fleet = replace(old, digits={})
+    plan = make_plan(files_as_read(run, converged), converged)
+    assert keys(plan, "secret") == [Key("mainpc", "secret", "cascade_tint-************")]
+    assert plan.refused == ()
