@@ -152,10 +152,13 @@ def _waves(plan: Plan) -> Iterator[PlannedWave]:
 
 def _record_notes(plan: Plan) -> Iterator[str]:
     down = [status.member.name for status in plan.agents if not status.up]
+    doubled = [status.member.name for status in plan.agents if status.doubled]
     if plan.changes or plan.unknown:
         return
     if down:
         yield f"not healthy now, so a deployment would wait for their gates: {', '.join(down)}"
+    if doubled:
+        yield f"run a replica twice, which a deployment would end: {', '.join(doubled)}"
     if plan.release:
         yield f"nothing differs; a deployment would only record this as release {plan.release.number}"
 

@@ -252,9 +252,6 @@ def read_image(image: str) -> Any:
 
 def read_manager(query: Any) -> Any:
     cluster = get("/swarm")
-    tasks = get(
-        "/tasks?filters=" + quote(json.dumps({"_up-to-date": ["true"], "desired-state": ["running"]}))
-    )
     return {
         "cluster": {name: cluster.get(name) for name in ("ID", "DefaultAddrPool", "SubnetSize")},
         "nodes": get("/nodes"),
@@ -262,8 +259,14 @@ def read_manager(query: Any) -> Any:
         "services": get("/services"),
         **read_configs(query),
         "secrets": read_secrets(query),
-        "tasks": [{name: task.get(name) for name in TASK_FIELDS} for task in tasks],
+        "tasks": read_tasks({"_up-to-date": ["true"], "desired-state": ["running"]}),
+        "running": read_tasks({"desired-state": ["running"]}),
     }
+
+
+def read_tasks(filters: Any) -> Any:
+    tasks = get("/tasks?filters=" + quote(json.dumps(filters)))
+    return [{name: task.get(name) for name in TASK_FIELDS} for task in tasks]
 
 
 def read_configs(query: Any) -> Any:

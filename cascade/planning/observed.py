@@ -81,6 +81,7 @@ class Observed:
     """The resources that were read, what could not be read, and engines that must be started to be read.
 
     `whole` has host containers with what nobody compares, so that they can be made again as they were;
+    `doubled` are services of which a replica runs twice, which Swarm may leave behind an update;
     `previous` are the secrets to which the Swarm may still take a service back.
     """
 
@@ -96,6 +97,7 @@ class Observed:
     network_ids: Mapping[str, str] = field(default_factory=dict)
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    doubled: set[Key] = field(default_factory=set)
     owned: dict[Key, Labels] = field(default_factory=dict)
     previous: set[Key] = field(default_factory=set)
     whole: dict[Key, Fields] = field(default_factory=dict)
@@ -464,6 +466,9 @@ def _observe_swarm(
         if paused and len(tasks) < service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0):
             observed.paused.add(key)
         observed.health[key] = len(tasks)
+        slots = [task["Slot"] for task in _healthy(service["ID"], cluster.get("running", ()), nodes)]
+        if len(slots) > len(set(slots)):
+            observed.doubled.add(key)
         placed = {task["NodeID"] for task in tasks}
         observed.placed[key] = tuple(sorted({hosts.get(id_) or _hostname(nodes[id_]) for id_ in placed}))
 
@@ -566,7 +571,7 @@ def _with_file_names(spec: Fields, names: Mapping[str, str]) -> Fields:
 def _healthy(
     service_id: str, tasks: Iterable[Mapping[str, Any]], nodes: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """The tasks that count: up to date, running, on a node that is not down."""
+    """Those of these tasks of a service that run on a node that is not down."""
     for task in tasks:
         ready = nodes.get(task["NodeID"], {}).get("Status", {}).get("State") == "ready"
         if task["ServiceID"] == service_id and task["Status"]["State"] == "running" and ready:

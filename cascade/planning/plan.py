@@ -124,7 +124,7 @@ def _not_as_wanted(target: Target, observed: Observed, changes: Mapping[Key, Cha
     for wave in target.waves:
         for status in _statuses(wave, target, observed):
             key = status.member.key
-            if key in changes or not (status.up or observed.unreadable(key, target.manager)):
+            if key in changes or not (status.at_rest or observed.unreadable(key, target.manager)):
                 yield status.member.name
 
 
@@ -224,7 +224,8 @@ def _statuses(wave: Wave, target: Target, observed: Observed) -> Iterator[AgentS
     for member in wave.members:
         key = member.key
         replicas = target.wanted[key].get("Mode", {}).get("Replicated", {}).get("Replicas", member.replicas)
-        yield AgentStatus(member, observed.placed.get(key, ()), replicas, observed.health.get(key, 0))
+        nodes, healthy = observed.placed.get(key, ()), observed.health.get(key, 0)
+        yield AgentStatus(member, nodes, replicas, healthy, key in observed.doubled)
 
 
 def _record(target: Target, observed: Observed, last: Last) -> Record | None:

@@ -70,10 +70,16 @@ class AgentStatus:
     nodes: tuple[str, ...]
     desired: int
     healthy: int
+    doubled: bool = False
 
     @property
     def up(self) -> bool:
         return self.healthy >= self.desired
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all its replicas are up, and none of them twice."""
+        return self.up and not self.doubled
 
 
 def steps_of(
@@ -167,8 +173,8 @@ def _rollout(
 ) -> Iterator[Step]:
     """Each wave's changes and the gate behind them.
 
-    A gate stands too where an agent is not healthy, and where an engine restarts under the agents. The
-    first of those waits a while: just after a restart the manager still reports what ran before it.
+    A gate stands too where an agent is not healthy or runs twice, and where an engine restarts under the
+    agents. The first of those waits a while: just after a restart the manager still reports what ran before.
     """
     settled = False
     shaken = {wave for wave in target.waves for member in wave.members if disturbed & {*member.hosts}}
@@ -176,7 +182,7 @@ def _rollout(
         wave
         for wave in target.waves
         if wave in shaken
-        or any(member.key in changes or not agents[member.name].up for member in wave.members)
+        or any(member.key in changes or not agents[member.name].at_rest for member in wave.members)
     ]
     for place, wave in enumerate(waves, 1):
         for change in (changes[member.key] for member in wave.members if member.key in changes):

@@ -30,8 +30,6 @@ from operations.swarm.standing import Past, Standing, as_it_ended, cluster_for, 
 
 MANY = 3
 INTERVAL_S = 0.15
-# All replicas may be healthy, and more than them run.
-_NOT_DONE = ("doubled", "stranded")
 CLEAR_LINE = "\r\033[K"
 
 
@@ -89,7 +87,7 @@ def _looked(watch: _Watch) -> bool:
     pending = {
         name: standing
         for name, standing in standings.items()
-        if (standing.healthy < watch.gate.replicas[name] or standing.halt in _NOT_DONE)
+        if (standing.healthy < watch.gate.replicas[name] or standing.twice or standing.halt == "stranded")
         and name not in watch.abandoned
     }
     _tell(watch, pending)

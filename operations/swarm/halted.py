@@ -3,8 +3,9 @@
 Source: SwarmKit. The updater pauses at the first failure, though the task is replaced: a new version of the
 same spec lets it go on. A task that is restarted while its slot is updated stays beside the updated one:
 another update, forced, replaces both. And the updater waits for the task that it has made on a node until
-that node says what became of it, though another one has taken its place: a service that differs in anything
-gets another updater, which finds the tasks that are right and leaves them.
+that node says what became of it, though another one has taken its place, and leaves old tasks beside new ones
+where it is cut off: a service that differs in anything gets another updater, which keeps the tasks that are
+right and ends the others.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any, Literal
 from operations.engine_client import EngineClient
 from operations.swarm.versions import Item, update_latest
 
-Halt = Literal["paused", "doubled", "stranded"]
+Halt = Literal["paused", "doubled", "outlived", "stranded"]
 WHY: Mapping[Halt, str] = {
     "paused": "had paused its update for a failed task",
     "doubled": "ran a replica twice",
+    "outlived": "ran an old replica beside its successor",
     "stranded": "waited for a replica on a node that is down",
 }
 
@@ -29,7 +31,7 @@ def go_on(client: EngineClient, name: str, halt: Halt) -> None:
     if halt == "doubled":
         forced = spec["TaskTemplate"].get("ForceUpdate", 0) + 1
         spec = {**spec, "TaskTemplate": {**spec["TaskTemplate"], "ForceUpdate": forced}}
-    if halt == "stranded":
+    if halt in ("outlived", "stranded"):
         policy = spec.get("UpdateConfig") or {}
         _post(client, name, {**spec, "UpdateConfig": {**policy, "Monitor": policy.get("Monitor", 0) + 1}})
     _post(client, name, spec)

@@ -47,7 +47,7 @@ class Standing:
     `tasks` are those of a service's newest spec, the oldest first, and `telling` the one that says most;
     `container` is the inspection of a host container, None where there is none. `halt` says how the Swarm has
     left an update in the middle: paused, though every replica which was begun is healthy; with a replica that
-    runs twice, which happens when a restart meets the way back; or waiting for a replica on a lost node.
+    runs `twice`, which happens when a restart meets the way back; or waiting for a replica on a lost node.
     """
 
     healthy: int
@@ -55,6 +55,7 @@ class Standing:
     tasks: tuple[Task, ...] = ()
     telling: Task | None = None
     container: Container | None = None
+    twice: bool = False
     halt: Halt | None = None
 
     @property
@@ -67,18 +68,15 @@ class Standing:
         begun = {task["Slot"] for task in self.tasks if task["DesiredState"] in ("ready", "running")}
         return self.healthy == len(begun) > 0
 
-    @property
-    def runs_twice(self) -> bool:
-        running = [task["Slot"] for task in self.tasks if _runs(task)]
-        return len(running) > len(set(running))
-
     def halted(self, update: str | None, ready: Collection[str]) -> Halt | None:
         """How the Swarm has left an update that is in this state; `ready` are the nodes that answer."""
         if update == "paused" and self.all_begun_are_up:
             return "paused"
         if update == "updating":
             return "stranded" if any(_given_up(task, ready) for task in self.tasks) else None
-        return "doubled" if self.runs_twice else None
+        if not self.twice:
+            return None
+        return "doubled" if _runs_twice(self.tasks) else "outlived"
 
     @property
     def past(self) -> Past:
@@ -144,13 +142,28 @@ def services_standing(run: Run, names: list[str]) -> dict[str, Standing]:
         service["Spec"]["Name"]: service.get("UpdateStatus", {}).get("State") for service in found_services
     }
     ready = {node["ID"] for node in manager.nodes() if node["Status"]["State"] == "ready"}
-    tasks = manager.tasks({"service": sorted(services), "_up-to-date": ["true"]})
-    tasks.sort(key=lambda task: (task["ServiceID"], task["CreatedAt"]))
-    by_service = {
-        services[id_]: list(found) for id_, found in groupby(tasks, key=lambda task: task["ServiceID"])
-    }
-    found = {name: _of_tasks(by_service.get(name, []), ready) for name in names}
-    return {name: replace(one, halt=one.halted(updates.get(name), ready)) for name, one in found.items()}
+    tasks = _by_service(manager.tasks({"service": sorted(services), "_up-to-date": ["true"]}), services)
+    running = _by_service(
+        manager.tasks({"service": sorted(services), "desired-state": ["running"]}), services
+    )
+    found = {name: _of_tasks(tasks.get(name, []), ready) for name in names}
+    for name, one in found.items():
+        twice = _runs_twice(task for task in running.get(name, ()) if _counts(task, ready))
+        one = replace(one, twice=twice, state=f"{one.state}, a replica twice" if twice else one.state)
+        found[name] = replace(one, halt=one.halted(updates.get(name), ready))
+    return found
+
+
+def _by_service(tasks: list[Task], services: Mapping[str, str]) -> dict[str, list[Task]]:
+    """Tasks by the names of their services, the oldest first."""
+    tasks = sorted(tasks, key=lambda task: (task["ServiceID"], task["CreatedAt"]))
+    grouped = groupby(tasks, key=lambda task: task["ServiceID"])
+    return {services[id_]: list(found) for id_, found in grouped}
+
+
+def _runs_twice(tasks: Iterable[Task]) -> bool:
+    slots = [task["Slot"] for task in tasks if _runs(task)]
+    return len(slots) > len(set(slots))
 
 
 def _of_tasks(tasks: list[Task], ready: set[str]) -> Standing:

@@ -274,10 +274,10 @@ def test_a_gate_that_holds_looks_twice(
     run: LocalRun, host: Host, engine: Engine, gate_of: Callable[..., Gate]
 ) -> None:
     gates.hold(run, host, gate_of(hold_s=0.01))
-    assert [str(asked) for asked in engine.asked].count("GET /v1.44/tasks") == 2
+    assert [str(asked) for asked in engine.asked].count("GET /v1.44/nodes") == 2
 
 
-def test_only_up_to_date_tasks_are_asked_for(
+def test_what_is_up_to_date_and_what_runs_is_asked_for(
     swarm: Callable[[list[Task]], None],
     tasks: list[Task],
     run: LocalRun,
@@ -287,8 +287,9 @@ def test_only_up_to_date_tasks_are_asked_for(
 ) -> None:
     swarm(tasks)
     gates.hold(run, host, gate_of())
-    (asked,) = (asked for asked in engine.asked if str(asked) == "GET /v1.44/tasks")
-    assert "_up-to-date" in asked.path
+    newest, running = (asked.path for asked in engine.asked if str(asked) == "GET /v1.44/tasks")
+    assert "_up-to-date" in newest
+    assert "desired-state" in running
 
 
 def just_changed(run: LocalRun) -> None:
@@ -661,7 +662,7 @@ def test_a_replica_that_runs_twice_after_its_update_is_updated_once_more(
     service["UpdateStatus"] = {"State": state}
     engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
     engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
-    assert gates._passed(gates._Watch(run, host, gate_of())) is (not forced)
+    assert not gates._passed(gates._Watch(run, host, gate_of()))
     posted = [asked.body["TaskTemplate"]["ForceUpdate"] for asked in engine.asked if asked.method == "POST"]
     assert posted == [1] * forced
 
@@ -686,6 +687,35 @@ def test_an_update_that_waits_for_a_replica_on_a_lost_node_is_begun_anew(
     engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
     engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
     assert gates._passed(gates._Watch(run, host, gate_of())) is not goes_on
+    posted = [asked.body for asked in engine.asked if asked.method == "POST"]
+    monitor = service["Spec"]["UpdateConfig"]["Monitor"]
+    assert [body["UpdateConfig"]["Monitor"] for body in posted] == [monitor + 1, monitor] * goes_on
+    assert [body["TaskTemplate"] for body in posted] == [service["Spec"]["TaskTemplate"]] * 2 * goes_on
+
+
+@pytest.mark.parametrize(("state", "goes_on"), [("completed", True), ("updating", False)])
+def test_an_old_replica_beside_its_successor_holds_the_gate_and_goes_with_the_next_update(
+    state: str,
+    goes_on: bool,
+    swarm: Callable[[list[Task]], None],
+    tasks: list[Task],
+    run: LocalRun,
+    host: Host,
+    engine: Engine,
+    gate_of: Callable[..., Gate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "SETTLE_S", 0.0)
+    swarm(tasks)
+    assert gates._passed(gates._Watch(run, host, gate_of()))
+    asking_for_running = engine.asked[-1].path
+    assert "desired-state" in asking_for_running
+    engine.answers[asking_for_running] = [*tasks, {**tasks[0], "ID": "old"}]
+    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
+    service["UpdateStatus"] = {"State": state}
+    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
+    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    assert not gates._passed(gates._Watch(run, host, gate_of()))
     posted = [asked.body for asked in engine.asked if asked.method == "POST"]
     monitor = service["Spec"]["UpdateConfig"]["Monitor"]
     assert [body["UpdateConfig"]["Monitor"] for body in posted] == [monitor + 1, monitor] * goes_on

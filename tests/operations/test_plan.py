@@ -143,6 +143,17 @@ def network_gone(name: str) -> Mutation:
     return mutate
 
 
+def running(name: str, again: int = 0, **changed: Any) -> Mutation:
+    """What the manager says of the replicas that run, whatever their spec; of so many of them twice."""
+
+    def mutate(snapshots: Snapshots) -> None:
+        tasks = tasks_of(snapshots, name)
+        twins = [{**task, "ID": f"{task['ID']} again", **changed} for task in tasks[:again]]
+        snapshots["mainpc"]["docker"]["running"] = [*tasks, *twins]
+
+    return mutate
+
+
 def tasks_of(snapshots: Snapshots, name: str) -> list[dict[str, Any]]:
     wanted = _at(snapshots, service(name)[:-1])["ID"]
     return [task for task in snapshots["mainpc"]["docker"]["tasks"] if task["ServiceID"] == wanted]
@@ -745,6 +756,16 @@ SERVICE_CASES = (
         "one of three replicas is missing",
         one_task_less(COORDINATOR),
         gates=("cascade-request-handler wave 1/1",),
+    ),
+    Case("each replica runs once", running(COORDINATOR)),
+    Case(
+        "a replica runs twice",
+        running(COORDINATOR, again=1),
+        gates=("cascade-request-handler wave 1/1",),
+    ),
+    Case(
+        "a replica on a lost node has a successor",
+        running(COORDINATOR, again=1, NodeID="lost"),
     ),
 )
 

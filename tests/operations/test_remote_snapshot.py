@@ -320,6 +320,7 @@ ID = "sha256:" + "1" * 64
 TASKS_FILTER = (
     "%7B%22_up-to-date%22%3A%20%5B%22true%22%5D%2C%20%22desired-state%22%3A%20%5B%22running%22%5D%7D"
 )
+RUNNING_FILTER = "%7B%22desired-state%22%3A%20%5B%22running%22%5D%7D"
 CONTAINERS = "/containers/json?all=1&filters=%7B%22label%22%3A%20%5B%22cascade.system%3Dcascade%22%5D%7D"
 WORKER: Answers = {
     "/info": {"Swarm": {"NodeID": "n1", "ControlAvailable": False}},
@@ -347,6 +348,7 @@ MANAGER: Answers = WORKER | {
     "/configs": [],
     "/secrets": [],
     f"/tasks?filters={TASKS_FILTER}": [{"ID": "t1", "Slot": 1, "Spec": {"Env": ["PASSWORD=planted"]}}],
+    f"/tasks?filters={RUNNING_FILTER}": [{"ID": "t0", "Slot": 1, "Spec": {"Env": ["PASSWORD=planted"]}}],
 }
 
 
@@ -388,7 +390,7 @@ def test_a_manager_tells_the_swarm_too_without_its_secrets(engine: Engine, read_
     assert found["cluster"] == {"ID": "s1", "DefaultAddrPool": ["10.201.0.0/16"], "SubnetSize": 24}
     assert [network["Name"] for network in found["networks"]] == ["ours"]
     assert (found["nodes"], found["services"]) == (MANAGER["/nodes"], MANAGER["/services"])
-    assert [task["ID"] for task in found["tasks"]] == ["t1"]
+    assert [task["ID"] for task in (*found["tasks"], *found["running"])] == ["t1", "t0"]
     assert "planted" not in json.dumps(found)
 
 
