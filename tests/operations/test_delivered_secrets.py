@@ -152,6 +152,22 @@ def test_another_value_is_for_its_readers_alone(old: Fleet, new: Fleet, converge
     assert f"remove secret-file {OLD_PLACE} on mainpc" in said(plan)
 
 
+def test_a_service_that_reads_another_secret_under_the_name_is_updated(
+    old: Fleet, converged: Snapshots
+) -> None:
+    target = target_of(old)
+    there = deployed(converged, target)
+    reader = next(
+        service["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"][0]
+        for service in there["mainpc"]["docker"]["services"]
+        if service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Secrets")
+    )
+    reader["SecretID"] = "somebody's"
+    (change,) = make_plan(target, there).changes
+    (field,) = change.fields
+    assert (field.observed, field.desired) == (f"{OLD_NAME} (not Cascade's)", OLD_NAME)
+
+
 def test_nothing_of_a_value_is_in_a_release_or_a_saved_plan(old: Fleet) -> None:
     target = target_of(old)
     (item,) = (item for item in target.resources if item.key.kind == "secret")
@@ -302,6 +318,7 @@ def test_a_secret_gets_its_labels_back(run: LocalRun, host: Host, engine: Engine
     }
     create_secret(run, host, change("secret", OLD_NAME, "update", labels=LABELS))
     posted = engine.asked[-1]
+    assert str(posted) == "POST /v1.44/secrets/s1/update"
     assert "version=17" in posted.path
     assert posted.body == {"Name": OLD_NAME, "Labels": LABELS}
 
@@ -433,9 +450,11 @@ def test_a_secret_stays_while_the_swarm_may_take_a_service_back_to_it(recorded: 
     assert recorded(NEEDS_OLD, release_labels(2), previous=OLD_NAME) == []
 
 
+@pytest.mark.parametrize("group", [AUDIO, AUXILIARY])
 def test_who_only_looks_takes_the_values_that_agents_have_for_those_of_the_files(
-    old: Fleet, run: LocalRun, converged: Snapshots
+    group: str, fleet: Fleet, run: LocalRun, converged: Snapshots
 ) -> None:
+    old = reading(fleet, OLD, group)
     there = deployed(converged, target_of(old))
     run.fleet = replace(old, digits={})
     assert make_plan(target_of(run.fleet), there).changes != ()

@@ -142,6 +142,8 @@ def test_another_mode_is_seen_and_put_right(told: Told, folders: tuple[Path, Pat
     assert seen() == {PLACE: WELL | {"mode": "644"}}
     told("put")
     assert seen() == {PLACE: WELL}
+    told("put", mode=0o400)
+    assert [(folder / PLACE).stat().st_mode & 0o777 for folder in folders] == [0o400, 0o400]
 
 
 @pytest.mark.parametrize("harm", ["gone", "exchanged"])
