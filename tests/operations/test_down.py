@@ -154,3 +154,30 @@ def test_files_of_host_containers_go_and_those_of_others_stay(converged: Snapsho
     ours, theirs = f"{folder}/{CORE}_book-0123456789ab", f"{folder}/another_book-0123456789ab"
     converged["pc2"]["files"] |= {ours: file, theirs: file}
     assert stands().files == (("pc2", ours),)
+
+
+def test_secrets_of_the_system_go_from_the_swarm_and_from_hosts(
+    converged: Snapshots,
+    engine: Engine,
+    run: LocalRun,
+    stands: Stands,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def secret(name: str, system: str) -> dict[str, Any]:
+        return {"ID": name, "Name": name, "Labels": {"cascade.system": system}}
+
+    file = {"mode": "444", "owner": "0", "group": "0", "sealed": True, "in_place": True}
+    ours, theirs = "core_audio/cascade_key-0123456789ab", "core_audio/another_key-0123456789ab"
+    converged["mainpc"]["docker"]["secrets"] = [secret("cascade_key-0", "cascade"), secret("more", "another")]
+    converged["pc2"]["secret_files"] = {ours: file, theirs: file}
+    forgotten: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "operations.down.forget_secret", lambda host, place: forgotten.append((host.name, place))
+    )
+    said = list(purge(run, replace(stands(), networks=())))
+    assert "1 secrets removed" in said
+    assert f"pc2: the secret {ours} removed" in said
+    assert [str(asked) for asked in engine.asked if "/secrets/" in asked.path] == [
+        "DELETE /v1.44/secrets/cascade_key-0"
+    ]
+    assert forgotten == [("pc2", ours)]
