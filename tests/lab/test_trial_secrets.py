@@ -261,7 +261,7 @@ except RuntimeError as error:
 
 
 def assert_breaks(checkout: Hunted, script: str, temporary: Path) -> None:
-    """A deployment ends with an exception that nobody expected; neither its traceback nor a file says more."""
+    """A deployment ends with an exception that nobody expected; no traceback and no file says more."""
     with checkout.hunter.watching(checkout.path, temporary):
         done = checkout.run_alone("python", "-c", script, "-y", "-vvv", "--debug", LAB, "deploy.py")
     assert done.code == ERROR, done.err
