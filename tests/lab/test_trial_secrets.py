@@ -340,14 +340,13 @@ def test_a_value_that_breaks_an_agent_is_taken_back(secretive: Hunted, given: Gi
 def test_an_old_value_goes_when_nothing_needs_it(secretive: Hunted) -> None:
     (old,) = named("binary")
     checkout = exchanged(secretive, {"binary": fresh()["binary"]})
-    loud = ("-vvv", "--debug", "--debug-operations", "--diff")
-    checkout.run_alone("pyinfra", "-y", *loud, LAB, "deploy.py").ok()
+    checkout.run_alone("pyinfra", "-y", "-vvv", "--debug", "--diff", LAB, "deploy.py").ok()
     (new,) = named("binary") - {old}
     assert {old, new} <= sealed()
 
     forget_all_but_the_last()
     change_agent(checkout, "last", "Reporter", environment={"NEW": "1"})
-    checkout.deploy().ok()
+    checkout.run_alone("pyinfra", "-y", "--json", LAB, "deploy.py").ok()
     assert named("binary") == {old, new}, "the spec before is what the engine goes back to"
 
     forget_all_but_the_last()
