@@ -29,8 +29,10 @@ _OF_A_PROGRAM = re.compile(
 )
 # Names that everybody may know, though somebody's password may be the same word.
 _NAMES = {"Aliases", "Image", "Name", "Source", "Target", "Type"}
-# Names of secrets, and where their files are, are no secrets.
-_TELL_A_NAME = {"SecretName", "cascade.secret"}
+# Names of secrets are no secrets: in the engine's own references, and in the labels that Cascade sets.
+_TELL_A_NAME = {"SecretName": "File", "cascade.secret": "cascade.system"}
+# Where the file of a secret is, neither.
+_A_FILE = re.compile(r"/run/secrets/[\w./-]+(?!\S)")
 # What is shorter would be found in too many other words.
 _LEAST = 4
 
@@ -42,8 +44,8 @@ def looks_secret(name: str) -> bool:
 
 def _hides(name: str, value: str) -> bool:
     """Whether this value stands under a secret name, and is not where a file with one is."""
-    a_path = name.lower().endswith("_file") and value.startswith("/")
-    return looks_secret(name) and name not in _TELL_A_NAME and not a_path
+    a_path = name.lower().endswith("_file") and _A_FILE.match(value)
+    return looks_secret(name) and not a_path
 
 
 def redacted(spec: Any) -> Any:
@@ -97,10 +99,15 @@ def _of_programs(line: str) -> Iterator[str]:
 def _items(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """What stands inside, each with the name that it stands under: of a list, the option before it."""
     if isinstance(value, dict):
-        yield from ((str(key), item) for key, item in value.items())
+        yield from ((_said_of(str(key), value), item) for key, item in value.items())
     elif isinstance(value, list):
         for before, item in zip([None, *value], value, strict=False):
             yield (before if isinstance(before, str) and _OPTION.fullmatch(before) else name), item
+
+
+def _said_of(key: str, beside: Any) -> str:
+    """The name under which a value of a map stands; none for the name of a secret."""
+    return "" if _TELL_A_NAME.get(key) in beside else key
 
 
 def _assignment(text: str, name: str) -> tuple[str, str, str]:
@@ -119,7 +126,7 @@ def _config(variable: str, text: str) -> Any:
 
 def _without(value: Any, secrets: list[str], name: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _without(item, secrets, str(key)) for key, item in value.items()}
+        return {key: _without(item, secrets, _said_of(str(key), value)) for key, item in value.items()}
     if isinstance(value, list):
         return [_without(item, secrets, key) for key, item in _items(value, name)]
     return _masked(value, secrets, name) if isinstance(value, str) and name not in _NAMES else value

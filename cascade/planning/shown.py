@@ -14,7 +14,9 @@ from cascade.planning.redaction import masked, secrets_of
 _LONGEST = 400
 _MOST_LINES = 60
 # Behind these a path goes on with a name that its owner chose, dots included.
-_OWNERS_NAMES = re.compile(r"(?:^|\.)(?:Env|Labels|labels|Options|Config|Sysctls)\.(?P<name>.+)$")
+_OWNERS_NAMES = re.compile(r"(?:^|\.)(?P<map>Env|Labels|labels|Options|Config|Sysctls)\.(?P<name>.+)$")
+# In the engine's own reference, and in the labels that Cascade sets.
+_TELL_A_NAME = {("", "SecretName"), ("labels", "cascade.secret")}
 
 
 def shown_fields(change: Change) -> tuple[FieldChange, ...]:
@@ -47,9 +49,13 @@ def text_diff(change: Change) -> tuple[str, ...]:
 
 
 def name_in(path: str) -> str:
-    """The name under which a value stands: a variable's, an option's, or the last part of its path."""
+    """The name under which a value stands: a variable's, an option's, or the last part of its path.
+
+    None for the name of a secret, which is no secret.
+    """
     found = _OWNERS_NAMES.search(path)
-    return found["name"] if found else path.rpartition(".")[2]
+    place, name = (found["map"].lower(), found["name"]) if found else ("", path.rpartition(".")[2])
+    return "" if (place, name) in _TELL_A_NAME else name
 
 
 def _shown(path: str, value: Any, secrets: list[str]) -> Any:

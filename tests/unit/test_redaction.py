@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from cascade.planning.diff import Change, FieldChange
 from cascade.planning.redaction import redacted
+from cascade.planning.resource import Key
+from cascade.planning.shown import shown_fields
 
 
 @pytest.mark.parametrize(
@@ -40,9 +43,18 @@ from cascade.planning.redaction import redacted
             {"Secrets": [{"File": {"Name": "/run/secrets/db"}, "SecretName": "cascade_db-0123456789ab"}]},
         ),
         (
-            {"labels": {"cascade.secret": "db_password", "my.secret": "hunter22"}},
-            {"labels": {"cascade.secret": "db_password", "my.secret": "***"}},
+            {"labels": {"cascade.system": "a", "cascade.secret": "db_password", "my.secret": "hunter22"}},
+            {"labels": {"cascade.system": "a", "cascade.secret": "db_password", "my.secret": "***"}},
         ),
+        (
+            {"Env": ["TOKEN_FILE=/9j/4AAQSkZJRg", "KEY_FILE=/run/secrets/a=b", "AUTH_FILE=/run/secretsX"]},
+            {"Env": ["TOKEN_FILE=***", "KEY_FILE=***", "AUTH_FILE=***"]},
+        ),
+        (
+            {"Env": ["SecretName=hunter22", "cascade.secret=hunter33", 'AGENT_CONFIG={"SecretName":"ab"}']},
+            {"Env": ["SecretName=***", "cascade.secret=***", 'AGENT_CONFIG={"SecretName":"***"}']},
+        ),
+        ({"Options": {"SecretName": "hunter22"}}, {"Options": {"SecretName": "***"}}),
         ({"Args": ["clone", "https://git@host/x"]}, {"Args": ["clone", "https://***@host/x"]}),
         (
             {"Test": ["CMD-SHELL", "ask --password 'hunter22' --token=abcd -f x"]},
@@ -100,6 +112,22 @@ def test_hiding_changes_nothing_of_the_spec_itself() -> None:
     spec = {"Env": ["PASSWORD=hunter22"]}
     redacted(spec)
     assert spec == {"Env": ["PASSWORD=hunter22"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [
+        ("TaskTemplate.ContainerSpec.Secrets./run/secrets/db.SecretName", False),
+        ("labels.cascade.secret", False),
+        ("TaskTemplate.ContainerSpec.Env.SecretName", True),
+        ("TaskTemplate.ContainerSpec.Env.cascade.secret", True),
+        ("Labels.SecretName", True),
+    ],
+)
+def test_of_a_field_the_name_of_a_secret_is_shown_and_no_variable_called_so(path: str, hidden: bool) -> None:
+    change = Change(Key("a", "service", "b"), "update", (FieldChange(path, None, "hunter22"),), {})
+    (field,) = shown_fields(change)
+    assert field.desired == ("***" if hidden else "hunter22")
 
 
 def test_a_planted_secret_is_nowhere_in_the_output() -> None:
