@@ -43,6 +43,7 @@ def put(task: Any) -> None:
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o700)
         os.makedirs(folder + "/" + os.path.dirname(place), exist_ok=True)
+        clear(folder + "/" + os.path.dirname(place))
     name = "--name=" + os.path.basename(place)
     if task["value"] is None:
         value = run(["systemd-creds", "decrypt", name, "--", sealed, "-"])
@@ -81,12 +82,21 @@ def own(path: str, task: Any) -> None:
 
 def remove(task: Any) -> None:
     for folder in (OPEN, SEALED):
-        for path in (folder + "/" + task["place"], folder + "/" + task["place"] + FRESH):
-            if os.path.exists(path):
-                os.unlink(path)
-        above = folder + "/" + os.path.dirname(task["place"])
-        if os.path.isdir(above) and not os.listdir(above):
-            os.rmdir(above)
+        path = folder + "/" + task["place"]
+        if os.path.exists(path):
+            os.unlink(path)
+        above = os.path.dirname(path)
+        if os.path.isdir(above):
+            clear(above)
+            if not os.listdir(above):
+                os.rmdir(above)
+
+
+def clear(folder: str) -> None:
+    """What a run that was cut off has left there."""
+    for name in os.listdir(folder):
+        if name.endswith(FRESH):
+            os.unlink(folder + "/" + name)
 
 
 def run(command: list[str], given: bytes = b"") -> bytes:

@@ -165,9 +165,28 @@ def test_a_sealed_file_that_is_no_more_what_it_was_is_seen(
     assert seen()[PLACE] == WELL
 
 
+CUT_OFF = "cascade_gone-0123456789ab.cascade-new"
+
+
+def leave_half(folders: tuple[Path, Path]) -> None:
+    """What a run leaves that was cut off while it sealed a value that nobody wants any more."""
+    for folder in folders:
+        (folder / PLACE).parent.mkdir(parents=True, exist_ok=True)
+        (folder / PLACE).with_name(CUT_OFF).write_text("half")
+
+
+def test_what_a_run_left_that_was_cut_off_goes_with_the_next_secret_of_the_container(
+    told: Told, folders: tuple[Path, Path]
+) -> None:
+    leave_half(folders)
+    assert told("put", CANARY) == {}
+    left = [path.name for folder in folders for path in (folder / PLACE).parent.iterdir()]
+    assert left == [Path(PLACE).name] * 2
+
+
 def test_what_is_removed_leaves_nothing(told: Told, folders: tuple[Path, Path], seen: Any) -> None:
     told("put", CANARY)
-    (folders[1] / f"{PLACE}.cascade-new").write_text("half")
+    leave_half(folders)
     assert told("remove") == {}
     assert told("remove") == {}
     assert [list(folder.iterdir()) for folder in folders] == [[], []]
