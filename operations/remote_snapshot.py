@@ -103,7 +103,16 @@ def secret_places() -> list[str]:
 
 
 def read_secret_files(_nothing: Any) -> Any:
+    forbid_core_dumps()
     return {place: guarded(read_secret_file, place) for place in secret_places()}
+
+
+def forbid_core_dumps() -> None:
+    """Of this process and those that it starts; a program that takes dumps heeds only a limit of one byte."""
+    for limit in ("1:1", "0:0"):
+        limiting = ["prlimit", "--pid", str(os.getpid()), "--core=" + limit]
+        if subprocess.run(limiting, stderr=subprocess.DEVNULL).returncode == 0:
+            return
 
 
 def read_secret_file(place: str) -> Any:
@@ -119,7 +128,7 @@ def read_secret_file(place: str) -> Any:
     if not os.path.exists(sealed):
         return {**told, "sealed": False, "in_place": False}
     name = "--name=" + os.path.basename(place)
-    unsealing = ["prlimit", "--core=0:0", "systemd-creds", "decrypt", name, "--", sealed, "-"]
+    unsealing = ["systemd-creds", "decrypt", name, "--", sealed, "-"]
     with subprocess.Popen(unsealing, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unsealed:
         assert unsealed.stdout
         compared = subprocess.run(["cmp", "-s", "--", "-", opened], stdin=unsealed.stdout, timeout=TIMEOUT_S)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
+import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 # The Swarm takes less than 512,000 bytes.
 LARGEST_BYTES = 500_000
+_PR_SET_DUMPABLE = 4
 
 
 class Value:
@@ -31,8 +35,14 @@ class Value:
 
 
 def forbid_core_dumps() -> None:
-    """From here on a crash of this process, or of one that it starts, leaves no image of its memory."""
+    """From here on a crash of this process, or of one that it starts, leaves no image of its memory.
+
+    Nor do others of the same user read the memory of this one.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    if most:
+    # Not everybody may raise a limit of zero.
+    with suppress(ValueError):
         # A program that takes dumps gets them whatever the limit is, but for a limit of one byte.
-        resource.setrlimit(resource.RLIMIT_CORE, (1, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (1, most or 1))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

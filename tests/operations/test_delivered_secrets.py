@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -383,8 +385,20 @@ def test_a_value_reaches_a_host_on_standard_input_alone(
     run.opened = Keeping.opened
     keep_secret(run, host, change("secret-file", OLD_PLACE, **WANTED, stored="tint"))
     ((command, stdin),) = told
-    assert command == "prlimit --core=0:0 python3 -IS -"
+    assert command.endswith("exec python3 -IS -")
     assert base64.b64encode(CANARY).decode() in stdin
+
+
+@pytest.mark.parametrize(("most", "limit"), [("unlimited", "1"), ("0", "[01]")])
+def test_whoever_holds_a_value_on_a_host_leaves_no_dump(
+    most: str, limit: str, told: list[tuple[str, str]], run: LocalRun, host: Host
+) -> None:
+    keep_secret(run, host, change("secret-file", OLD_PLACE, "update", **WANTED))
+    limited = ["sh", "-c", f"ulimit -Sc {most}; ulimit -Hc {most}; {told[0][0]}"]
+    script = "print(open('/proc/self/limits').read())"
+    done = subprocess.run(limited, input=script, capture_output=True, text=True, check=True)
+    assert re.search(rf"Max core file size +{limit} +{limit} ", done.stdout)
+    assert done.stderr == ""
 
 
 def test_without_the_value_at_hand_the_host_is_told_to_unseal_its_own(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,6 +165,19 @@ def test_a_sealed_file_that_is_no_more_what_it_was_is_seen(
     assert told("put")["error"]
     assert told("put", CANARY) == {}
     assert seen()[PLACE] == WELL
+
+
+def test_whoever_compares_the_two_files_leaves_no_dump(told: Told, seen: Any, tmp_path: Path) -> None:
+    told("put", CANARY)
+    limits = tmp_path / "limits"
+    for name in ("cmp", "systemd-creds"):
+        program = Path(str(shutil.which(name)))
+        instead = tmp_path / "bin" / name
+        real = program.rename(tmp_path / name) if program == instead else program
+        instead.write_text(f'#!/bin/sh\ngrep core /proc/self/limits >>{limits}\nexec {real} "$@"\n')
+        instead.chmod(0o755)
+    assert seen() == {PLACE: WELL}
+    assert re.findall(r"Max core file size +(\S+) +(\S+) ", limits.read_text()) == [("1", "1")] * 2
 
 
 CUT_OFF = "cascade_gone-0123456789ab.cascade-new"

@@ -107,23 +107,26 @@ def test_a_value_equals_nothing_but_itself_and_does_not_change() -> None:
 
 
 OPEN = """
-import resource, sys
+import ctypes, resource, sys
 from pathlib import Path
 from cascade.secrets.store import open_values
 open_values(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
-print(resource.getrlimit(resource.RLIMIT_CORE)[0])
+print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3))
 """
 
 
-def test_a_process_that_has_opened_values_leaves_no_core_dump(scene: Scene) -> None:
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_process_that_has_opened_values_leaves_no_core_dump(allowed: bool, scene: Scene) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
 
     def allow() -> None:
-        resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (most, most) if allowed else (0, 0))
 
     arguments = [sys.executable, "-c", OPEN, str(scene.store.folder), str(scene.identity), SYSTEM, NAME]
     done = subprocess.run(arguments, preexec_fn=allow, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ("1" if most else "0")
+    limit, dumpable = done.stdout.split()
+    assert limit in (("1",) if most and allowed else ("0", "1"))
+    assert dumpable == "0"
 
 
 @pytest.mark.parametrize(
