@@ -142,8 +142,10 @@ def test_another_mode_is_seen_and_put_right(told: Told, folders: tuple[Path, Pat
     told("put", CANARY)
     (folders[0] / PLACE).chmod(0o644)
     assert seen() == {PLACE: WELL | {"mode": "644"}}
+    written = (folders[0] / PLACE).stat().st_mtime_ns
     told("put")
     assert seen() == {PLACE: WELL}
+    assert (folders[0] / PLACE).stat().st_mtime_ns == written
     told("put", mode=0o400)
     assert [(folder / PLACE).stat().st_mode & 0o777 for folder in folders] == [0o400, 0o400]
 
