@@ -17,6 +17,7 @@ from types import FrameType
 import click
 
 from cascade.commands.failures import Failed, Mistake
+from cascade.commands.hidden import hidden_line
 from cascade.secrets.reading import read_plain
 from cascade.secrets.value import LARGEST_BYTES, Value
 
@@ -36,8 +37,9 @@ def asked_value(name: str) -> Value:
     """A line typed twice on a terminal, unseen; else exactly what comes on standard input."""
     if not sys.stdin.isatty():
         return fitting(sys.stdin.buffer.read(LARGEST_BYTES + 1))
-    text = click.prompt(f"Value of {name}", hide_input=True, confirmation_prompt=True, err=True)
-    return fitting(str(text).encode(errors="surrogateescape"))
+    while (line := hidden_line(f"Value of {name}")) != hidden_line("Repeat for confirmation"):
+        click.echo("the two are not the same: once more", err=True)
+    return fitting(line)
 
 
 def fitting(data: bytes) -> Value:

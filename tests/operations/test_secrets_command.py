@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -189,7 +190,7 @@ def test_every_byte_of_standard_input_and_of_a_file_is_the_value(
 
 def test_a_value_that_is_typed_stands_nowhere_on_the_screen(store: Secrets, folder: Path) -> None:
     shown = at_terminal(
-        [str(Path(sys.executable).with_name("cascade")), "secrets", "set", INVENTORY, "db_password"],
+        SET,
         folder,
         ("Value of db_password:", "one thing"),
         ("Repeat for confirmation:", "another thing"),
@@ -200,6 +201,39 @@ def test_a_value_that_is_typed_stands_nowhere_on_the_screen(store: Secrets, fold
     assert "thing" not in shown[1]
     assert "fox" not in shown[1]
     assert get(store) == "fox näïve".encode()
+
+
+CASCADE = str(Path(sys.executable).with_name("cascade"))
+# Whoever is asked more than a test answers waits no longer than that.
+SET = ["timeout", "--foreground", "30", CASCADE, "secrets", "set", INVENTORY, "db_password"]
+PASTED = "-----BEGIN fox-----\nfox-row-1\nfox-row-2"
+
+
+@pytest.mark.parametrize(
+    "first", [(), (("Value of db_password:", "-----BEGIN fox-----"),)], ids=["first", "again"]
+)
+def test_lines_that_are_pasted_are_refused_and_do_not_spill_into_the_shell(
+    first: tuple[tuple[str, str], ...], store: Secrets, folder: Path
+) -> None:
+    script = f"{shlex.join(SET)}; echo ended $?; printf next:; read rest; echo got $rest"
+    question = "Repeat for confirmation:" if first else "Value of db_password:"
+    _, shown = at_terminal(["sh", "-c", script], folder, *first, (question, PASTED), ("next:", "end"))
+    assert "more than one line came: use --file or standard input" in shown
+    assert f"ended {INVALID}" in shown
+    assert "got end" in shown
+    assert "fox" not in shown
+    assert get(store) == CANARY
+
+
+@pytest.mark.parametrize(("length", "code"), [(4094, 0), (4095, INVALID), (5000, INVALID)])
+def test_a_line_that_the_terminal_would_cut_is_refused(
+    length: int, code: int, store: Secrets, folder: Path
+) -> None:
+    answers = [("Value of db_password:", "x" * length), ("Repeat for confirmation:", "x" * length)]
+    ended, shown = at_terminal(SET, folder, *(answers if code == 0 else answers[:1]))
+    assert ended == code
+    assert get(store) == (CANARY if code else b"x" * length)
+    assert not code or "more than the 4094 bytes that a terminal takes: use --file" in shown
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "a\n", "ä", "cascade-name-key"])
@@ -326,7 +360,7 @@ def test_a_signal_takes_the_text_out_of_memory(
     begun = tmp_path / "begun"
     os.mkfifo(begun)
     editor(f"echo > {begun}; exec tail -f /dev/null")
-    arguments = [str(Path(sys.executable).with_name("cascade")), "secrets", "edit", INVENTORY, "db_password"]
+    arguments = [CASCADE, "secrets", "edit", INVENTORY, "db_password"]
     with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert begun.read_text() == "\n"
         assert left_in_memory()
