@@ -22,7 +22,7 @@ from cascade.secrets.generation import generated
 from cascade.secrets.identity import make_identity
 from cascade.secrets.recipients import RECIPIENTS, parse_recipient, write_recipients
 from cascade.secrets.rekeying import Rekeyed, rekey
-from cascade.secrets.store import new_name_key
+from cascade.secrets.store import Store, new_name_key
 from cascade.secrets.value import Value, forbid_core_dumps
 
 name_argument = click.argument("name")
@@ -36,7 +36,10 @@ def command() -> None:
 
 @command.command("init")
 @inventory_argument
-def init_command(inventory: Path) -> None:
+@click.option(
+    "--new-name-key", "anew", is_flag=True, help="Also the key of the names, where it is lost for good."
+)
+def init_command(inventory: Path, anew: bool) -> None:
     """Make what is missing: identity, list of recipients, generated values. What is there stays.
 
     Exit code 2: the list has others than you, and one of them has to add you.
@@ -48,6 +51,8 @@ def init_command(inventory: Path) -> None:
         recipients = known.recipients()
         store = known.store
         if not store.has(NAME_KEY):
+            if store.names() and not anew:
+                raise InvalidFiles([_lost_name_key(store)])
             store.write(NAME_KEY, new_name_key(), recipients)
             click.echo(f"{store.path(NAME_KEY)}: made")
         for name in filter(known.missing().__contains__, known.generated):
@@ -80,6 +85,12 @@ def _begin_list(known: Project, mine: str) -> None:
         raise InvalidFiles([Problem(str(path), "", reason, "take it from git again")])
     write_recipients(known.store.folder, [mine])
     click.echo(f"{path}: begun, with you on it")
+
+
+def _lost_name_key(store: Store) -> Problem:
+    """Another key would give every secret another name on the Swarm, and restart its agents."""
+    fix = "take it from git again; lost for good: run `cascade secrets init INVENTORY --new-name-key`"
+    return Problem(str(store.path(NAME_KEY)), "", "is missing, and there are values that it named", fix)
 
 
 @command.command("set")

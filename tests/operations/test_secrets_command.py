@@ -155,6 +155,17 @@ def test_a_list_that_was_lost_is_not_begun_anew(store: Secrets) -> None:
     assert not (STORE / "recipients").exists()
 
 
+def test_a_name_key_that_was_lost_is_made_anew_only_where_a_person_says_so(store: Secrets) -> None:
+    (STORE / "cascade-name-key.age").unlink()
+    before = contents()
+    assert "take it from git again" in store("init", code=INVALID).stderr
+    assert contents() == before
+    assert "cascade-name-key.age: made" in store("init", "--new-name-key").output
+    made = contents()
+    store("init", "--new-name-key")
+    assert contents() == made
+
+
 def test_from_init_to_who_leaves_everything_stays_well(store: Secrets, tmp_path: Path) -> None:
     """As README tells it, but for the deployments between."""
     private, public = another()
