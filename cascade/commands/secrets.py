@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def init_command(inventory: Path, anew: bool) -> None:
             click.echo(f"{store.path(NAME_KEY)}: made")
         for name in filter(known.missing().__contains__, known.generated):
             store.write(name, _generated(known, name), recipients)
-            click.echo(f"{store.path(name)}: generated")
+            click.echo(f"{store.path(name)}: generated, for {_count(recipients)}")
         for name in known.missing():
             click.echo(f"to set: cascade secrets set {inventory} {name}")
         if not set(mine) & set(recipients):
@@ -106,9 +106,13 @@ def set_command(inventory: Path, name: str, file: Path | None) -> None:
         recipients = known.recipients()
         value = value_of_file(file) if file else asked_value(name)
         known.store.write(name, value, recipients)
-        click.echo(f"{known.store.path(name)}: written; commit it, then deploy")
+        click.echo(f"{known.store.path(name)}: written for {_count(recipients)}; commit it, then deploy")
         if name not in known.declared:
             click.echo(f"no group file declares {name} under secrets:", err=True)
+
+
+def _count(recipients: Sequence[str]) -> str:
+    return f"{len(recipients)} recipient{'s' * (len(recipients) != 1)}"
 
 
 @command.command("edit")
@@ -118,7 +122,7 @@ def edit_command(inventory: Path, name: str) -> None:
     """Change a text in $VISUAL or $EDITOR, in a file that lies in memory only."""
     with project(inventory) as known:
         known.check_name(name)
-        recipients = known.recipients()
+        recipients = known.unchanged_list()
         before = known.open(name)
         after = edited(name, before)
         if after.data == before.data:
@@ -181,12 +185,17 @@ def _list_lines(document: SecretsListDocument) -> Iterator[str]:
 @inventory_argument
 @click.argument("names", nargs=-1, metavar="[NAME]…")
 @click.option("--generated", "all_generated", is_flag=True, help="All values that are generated.")
-def rotate_command(inventory: Path, names: tuple[str, ...], all_generated: bool) -> None:
+@click.option(
+    "--file", type=click.Path(path_type=Path), metavar="FILE", help="The new value is what is in this file."
+)
+def rotate_command(inventory: Path, names: tuple[str, ...], all_generated: bool, file: Path | None) -> None:
     """Exchange values: those that are generated are made anew, the others are asked for."""
     with project(inventory) as known:
         wanted = _to_rotate(known, names, all_generated)
-        recipients = known.recipients()
-        for name, value in _fresh(known, wanted).items():
+        if file and len(wanted) != 1:
+            raise click.UsageError("--file holds the value of one secret: name that one alone")
+        recipients = known.unchanged_list()
+        for name, value in _fresh(known, wanted, file).items():
             known.store.write(name, value, recipients)
             click.echo(f"{known.store.path(name)}: rotated")
         click.echo(f"commit them, then deploy: cascade apply {inventory}")
@@ -201,21 +210,20 @@ def _to_rotate(known: Project, names: Iterable[str], all_generated: bool) -> lis
     return wanted
 
 
-def _fresh(known: Project, names: Iterable[str]) -> dict[str, Value]:
+def _fresh(known: Project, names: Sequence[str], file: Path | None = None) -> dict[str, Value]:
     """Another value for each, before any is written."""
-    names = list(names)
-    asked = [name for name in names if name not in known.generated]
+    asked = [name for name in names if file or name not in known.generated]
     if len(asked) > 1 and not sys.stdin.isatty():
         raise Mistake(
             f"there is no terminal to ask for {', '.join(asked)} on: rotate them one by one,"
             " with the value on standard input"
         )
-    return {name: _another(known, name) if name in asked else _generated(known, name) for name in names}
+    return {name: _another(known, name, file) if name in asked else _generated(known, name) for name in names}
 
 
-def _another(known: Project, name: str) -> Value:
+def _another(known: Project, name: str, file: Path | None) -> Value:
     before = known.open(name) if known.store.has(name) else None
-    value = asked_value(name)
+    value = value_of_file(file) if file else asked_value(name)
     if before and before.data == value.data:
         raise Mistake(f"{name} has that value already: give another one")
     return value
@@ -240,32 +248,48 @@ def _recipients(_ctx: click.Context, _option: click.Parameter, texts: tuple[str,
     "--add", multiple=True, metavar="RECIPIENT", callback=_recipients, help="Lets somebody open all."
 )
 @click.option("--remove", multiple=True, metavar="RECIPIENT", callback=_recipients, help="From now on not.")
-@click.option("--rotate", is_flag=True, help="Exchange the values themselves, too.")
+@click.option("--rotate", is_flag=True, help="Exchange generated values, too, and name the others.")
 def rekey_command(inventory: Path, add: tuple[str, ...], remove: tuple[str, ...], rotate: bool) -> None:
     """Encrypt all values for the list of recipients as it is, or with some more and some less.
 
     Who leaves knows what they could read: rotate those values too.
     """
     with project(inventory) as known:
-        new = partial(_fresh, known, sorted(known.declared) if rotate else ())
+        new = partial(_fresh, known, known.generated if rotate else ())
         done = rekey(known.store, known.identity(), add, remove, new)
-    for line in _rekey_lines(known, done, inventory):
+    for line in _rekey_lines(known, done):
+        click.echo(line)
+    left = done.known or (known.declared.keys() - set(known.generated) if rotate else ())
+    for line in _rotate_lines(known, left, inventory):
         click.echo(line)
 
 
-def _rekey_lines(known: Project, done: Rekeyed, inventory: Path) -> Iterator[str]:
+def _rekey_lines(known: Project, done: Rekeyed) -> Iterator[str]:
     for name in done.written:
         yield f"{known.store.path(name)}: written"
-    if not done.written:
-        yield "every value is encrypted for exactly those on the list"
-        return
+    if done.by_hand:
+        yield "the list was changed by hand; on it now:"
+        yield from (f"  {recipient}" for recipient in done.by_hand)
     if done.left:
         yield "every secret gets another name on the Swarm with the next deployment, and its agents restart"
     if done.known:
-        yield f"who left still knows: {', '.join(done.known)}"
-        if declared := [name for name in done.known if name in known.declared]:
-            yield f"  cascade secrets rotate {inventory} {' '.join(declared)}"
-    yield "commit them, then deploy"
+        who = "whoever was on the list before" if done.by_hand else "who left"
+        yield f"{who} still knows: {', '.join(done.known)}"
+    yield (
+        "commit them, then deploy"
+        if done.written
+        else "every value is encrypted for exactly those on the list"
+    )
+
+
+def _rotate_lines(known: Project, names: Collection[str], inventory: Path) -> Iterator[str]:
+    """The commands by which values are exchanged: one for all that are generated, and one for each other."""
+    made = [name for name in known.generated if name in names]
+    others = [[name] for name in sorted(known.declared) if name in names and name not in made]
+    if made or others:
+        yield "to exchange (asked for, or from standard input or --file):"
+    for together in filter(None, [made, *others]):
+        yield f"  cascade secrets rotate {inventory} {' '.join(together)}"
 
 
 @command.command("check")

@@ -17,6 +17,7 @@ from cascade.model.secrets import Secret, check_secret_name, longest_name
 from cascade.model.strict import InvalidFiles, Problem
 from cascade.secrets.identity import Identity, identity_path, read_identity, refuse_in_git
 from cascade.secrets.recipients import read_recipients
+from cascade.secrets.rekeying import unchanged_list
 from cascade.secrets.store import Store
 from cascade.secrets.value import Value
 from operations.session import load
@@ -74,6 +75,10 @@ class Project:
     def recipients(self) -> tuple[str, ...]:
         """Raises InvalidFiles."""
         return read_recipients(self.store.folder)
+
+    def unchanged_list(self) -> tuple[str, ...]:
+        """The recipients, if the values are encrypted for them; raises InvalidFiles."""
+        return unchanged_list(self.store, self.identity())
 
     def users(self, name: str) -> tuple[str, ...]:
         """The agents that read a secret, as GROUP/AGENT."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from cascade.model.secrets import NAME_KEY
@@ -16,11 +16,33 @@ from cascade.secrets.value import Value
 
 @dataclass(frozen=True)
 class Rekeyed:
-    """What was done: values that were encrypted anew, and those that who left still knows."""
+    """What was done: values that were encrypted anew, and those that who left still knows.
+
+    `by_hand` is who is on a list that was changed by hand, where nobody knows who left.
+    """
 
     written: tuple[str, ...]
     left: bool
     known: tuple[str, ...]
+    by_hand: tuple[str, ...] = ()
+
+
+def unchanged_list(store: Store, identity: Identity) -> tuple[str, ...]:
+    """The list, if the values are encrypted for it; raises InvalidFiles: a line by hand lets somebody in."""
+    recipients, problems = read_recipients(store.folder), list[Problem]()
+    opened = store.open([NAME_KEY], identity, problems)
+    if opened and opened[NAME_KEY].recipients != digest_of(recipients):
+        problems = list(_changed(str(store.folder / RECIPIENTS), recipients))
+    if problems:
+        raise InvalidFiles(problems)
+    return recipients
+
+
+def _changed(file: str, recipients: tuple[str, ...]) -> Iterator[Problem]:
+    reason = "has changed since the values were encrypted"
+    yield Problem(file, "", reason, "look at it, then run `cascade secrets rekey INVENTORY`")
+    for recipient in recipients:
+        yield Problem(file, "", f"lets open what is encrypted now: {recipient}")
 
 
 def rekey(
@@ -52,7 +74,7 @@ def rekey(
     if added or removed:
         write_recipients(store.folder, [one for one in wanted if one not in current], removed)
     known = sorted(opened.keys() - new.keys() - {NAME_KEY}) if left else []
-    return Rekeyed(tuple(sorted(values | new)), left, tuple(known))
+    return Rekeyed(tuple(sorted(values | new)), left, tuple(known), wanted if by_hand else ())
 
 
 def _wanted(

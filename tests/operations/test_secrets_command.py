@@ -20,7 +20,7 @@ import cascade.commands.secrets_input as secrets_input
 from cascade.exit_codes import ATTENTION, ERROR, INVALID
 from cascade.model.fleet import Fleet, FleetSettings
 from cascade.model.loader import load_group_files
-from cascade.secrets.recipients import read_recipients
+from cascade.secrets.recipients import read_recipients, write_recipients
 from cascade.secrets.value import LARGEST_BYTES
 from tests.fleets import ROOT, lab_fleet
 from tests.operations.test_bad_inputs import INVENTORY, STACKS, Project
@@ -173,8 +173,12 @@ def test_from_init_to_who_leaves_everything_stays_well(store: Secrets, tmp_path:
     (tmp_path / "home/other").chmod(0o600)
     store("rekey", "--add", public)
     made = get(store, "api_key")
-    left = store("rekey", "--remove", public, "--rotate", value=BINARY)
-    assert "still knows" not in left.output
+    left = store("rekey", "--remove", public, "--rotate").output
+    assert "who left still knows: db_password\n" in left
+    assert f"  cascade secrets rotate {INVENTORY} db_password\n" in left
+    assert get(store) == CANARY
+    (tmp_path / "value").write_bytes(BINARY)
+    store("rotate", "db_password", "--file", str(tmp_path / "value"))
     assert get(store) == BINARY
     assert get(store, "api_key") != made
     assert "all is well: 2 secrets" in store("check").output
@@ -185,7 +189,52 @@ def test_who_leaves_without_a_rotation_still_knows_what_they_could_read(store: S
     store("rekey", "--add", public)
     said = store("rekey", "--remove", public).output
     assert "who left still knows: api_key, db_password" in said
-    assert f"cascade secrets rotate {INVENTORY} api_key db_password" in said
+    for name in ("api_key", "db_password"):
+        assert f"  cascade secrets rotate {INVENTORY} {name}\n" in said
+
+
+def test_a_rekey_that_rotates_asks_for_nothing_and_names_what_is_left(store: Secrets) -> None:
+    made, before = get(store, "api_key"), FILE.read_bytes()
+    said = store("rekey", "--rotate").output
+    assert get(store, "api_key") != made
+    assert FILE.read_bytes() == before
+    assert said.endswith(f"--file):\n  cascade secrets rotate {INVENTORY} db_password\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("edit", "db_password"), ("rotate", "api_key"), ("rotate", "--generated")]
+)
+def test_who_is_added_to_the_list_by_hand_gets_nothing_before_a_person_has_looked(
+    arguments: tuple[str, ...], store: Secrets, editor: Callable[[str], Path]
+) -> None:
+    editor('echo x >> "$1"')
+    public = another()[1]
+    mine = read_recipients(STORE)[0]
+    write_recipients(STORE, [public])
+    before = contents()
+    said = store(*arguments, code=INVALID).stderr.splitlines()
+    assert (
+        "has changed since the values were encrypted; look at it, then run `cascade secrets rekey" in said[0]
+    )
+    assert [line.split()[-1] for line in said[1:]] == [mine, public]
+    assert contents() == before
+    assert "written for 2 recipients" in store("set", "db_password", value=CANARY).output
+    told = store("rekey").output
+    assert f"the list was changed by hand; on it now:\n  {mine}\n  {public}\n" in told
+    assert "who left" not in told
+    store(*arguments)
+
+
+def test_a_file_is_the_new_value_of_one_secret(store: Secrets, tmp_path: Path) -> None:
+    before = contents()
+    file = tmp_path / "value"
+    file.write_bytes(CANARY)
+    for names in (("db_password", "api_key"), ("--generated", "db_password")):
+        assert "name that one alone" in store("rotate", *names, "--file", str(file), code=INVALID).stderr
+    assert (
+        "has that value already" in store("rotate", "db_password", "--file", str(file), code=INVALID).stderr
+    )
+    assert contents() == before
 
 
 @pytest.mark.parametrize("value", [BINARY, b"\n", b"x" * LARGEST_BYTES], ids=["binary", "newline", "largest"])

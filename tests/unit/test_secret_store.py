@@ -255,7 +255,7 @@ def test_a_list_that_was_changed_by_hand_counts_as_if_somebody_had_left(
     change(scene, add=other[1])
     known = name_key(scene)
     write_recipients(scene.store.folder, [], [other[1]])
-    assert change(scene) == Rekeyed((NAME_KEY, NAME), True, (NAME,))
+    assert change(scene) == Rekeyed((NAME_KEY, NAME), True, (NAME,), scene.key().recipients)
     assert opens(scene, other[0]) is None
     assert name_key(scene) != known
 
