@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -21,17 +22,14 @@ from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of
 from cascade.model.wording import PLACEHOLDER, UNFILLED, line_for, placeholder, shown, wording
 from cascade.secrets.identity import identity_path
-from cascade.secrets.store import Opened, missing, open_values
-from cascade.secrets.value import Value
+from cascade.secrets.store import NOTHING_OPEN, Opened, missing, open_values, open_what_can_be
 from operations.python_files import PythonFiles
 from operations.sources import COMMAND_LINE, EVERYBODYS, Sources
 from operations.stand_ins import stand_ins
 
 Model = TypeVar("Model", bound=Strict)
 Values = Mapping[str, Any]
-Secrets = Literal["named", "there", "open"]
-
-NOTHING_OPEN = Opened({}, Value(b""))
+Secrets = Literal["named", "there", "open", "open what can be"]
 
 _SSH = get_type_hints(ConnectorData)
 _SSH_CHECKS = {
@@ -68,7 +66,16 @@ _STAND_INS: dict[type[Strict], Values] = {
 
 def load_fleet(inventory: Inventory, check_images: bool = True, files: PythonFiles | None = None) -> Fleet:
     """The fleet without the values of its secrets; raises InvalidFiles with every problem."""
-    return load_system(inventory, check_images, files)[0]
+    return load_system(inventory, check_images, files).fleet
+
+
+@dataclass(frozen=True)
+class System:
+    """A fleet, the values of its secrets that are open, and why others are not, where that is no error."""
+
+    fleet: Fleet
+    opened: Opened
+    unopened: tuple[Problem, ...]
 
 
 def load_system(
@@ -76,14 +83,16 @@ def load_system(
     check_images: bool = True,
     files: PythonFiles | None = None,
     secrets: Secrets = "named",
-) -> tuple[Fleet, Opened]:
+) -> System:
     """Everything the files say, checked as one, and the values that were opened; raises InvalidFiles.
 
     `files` are those that the inventory was read from, with the mistakes that were found in them. `secrets`
-    says what is asked of the store: nothing, that each value is `there`, or to `open` it.
+    says what is asked of the store: nothing, that each value is `there`, to `open` it, or to `open what can
+    be`. No more than that is asked by who goes back to a release, whose values the hosts have.
     """
     examination = _Examination(inventory, files, secrets)
-    return examination.fleet(check_images), examination.opened
+    fleet = examination.fleet(check_images)
+    return System(fleet, examination.opened, tuple(examination.unopened))
 
 
 class _Examination:
@@ -92,6 +101,7 @@ class _Examination:
     def __init__(self, inventory: Inventory, files: PythonFiles | None, secrets: Secrets) -> None:
         self.secrets = secrets
         self.opened = NOTHING_OPEN
+        self.unopened: list[Problem] = []
         self.sources = Sources(inventory, files)
         self.data: dict[str, Values] = {host.name: host.data.dict() for host in inventory}
         self.shared: Values = next(iter(self.data.values()), inventory.get_data())
@@ -115,7 +125,7 @@ class _Examination:
         if settings is None or None in hosts.values():
             raise InvalidFiles(sorted(self.problems, key=lambda problem: problem.file))
         found = {name: host for name, host in hosts.items() if host}
-        fleet = Fleet(settings, found, groups, options, self._digits(settings, groups))
+        fleet = Fleet(settings, found, groups, options, self._digits(settings, groups, options))
         by_file = {reading.file: reading for reading in readings}
         doubts = Doubts(frozenset(self.doubtful), by_file, self.doubtful_of)
         self._say(misfits(fleet, doubts))
@@ -146,20 +156,26 @@ class _Examination:
         )
         return found.model
 
-    def _digits(self, settings: FleetSettings, groups: Mapping[str, GroupFile]) -> dict[str, str]:
+    def _digits(
+        self, settings: FleetSettings, groups: Mapping[str, GroupFile], options: Options
+    ) -> dict[str, str]:
         """Those of the values that are opened; what is wrong with the store is said like all else."""
         unclear = any(problem.path.startswith("secrets.") for problem in self.problems)
         if self.secrets == "named" or unclear or self.doubtful & {"system", "secrets", "identity"}:
             return {}
         names = {found.name for group in groups.values() for found in group.stored_secrets.values()}
         folder, identity = Path(settings.secrets), identity_path(settings.identity)
-        try:
-            if self.secrets == "there":
-                self._say(missing(folder, names))
-            else:
-                self.opened = open_values(folder, identity, settings.system, names)
-        except InvalidFiles as invalid:
-            self._say(list(invalid.problems))
+        if self.secrets == "there":
+            self._say(missing(folder, names))
+            return {}
+        store = folder, identity, settings.system, names
+        if self.secrets == "open what can be" or options.rollback or options.repair:
+            self.opened, self.unopened = open_what_can_be(*store)
+        else:
+            try:
+                self.opened = open_values(*store)
+            except InvalidFiles as invalid:
+                self._say(list(invalid.problems))
         return {name: self.opened.keyed_digest(name) for name in self.opened.values}
 
     def _readings(self) -> list[Reading]:

@@ -57,9 +57,9 @@ def look(run: Run) -> Look:
 
 
 def files_as_read(run: Run, snapshots: Mapping[str, Any]) -> Target:
-    """What the files say where no value is open: as if each were the one that its readers have now."""
+    """What the files say where a value is not open: as if it were the one that its readers have now."""
     if run.fleet.secrets:
-        run.fleet = replace(run.fleet, digits=digits_seen(run.fleet, snapshots))
+        run.fleet = replace(run.fleet, digits=digits_seen(run.fleet, snapshots) | {**run.fleet.digits})
     return target_of(run.fleet)
 
 

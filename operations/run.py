@@ -28,7 +28,7 @@ from cascade.closing import again, closing_lines
 from cascade.documents import Diagnosis
 from cascade.exit_codes import ATTENTION, ERROR, INVALID, UNREACHABLE
 from cascade.model.fleet import Fleet
-from cascade.model.strict import InvalidFiles, printable, printable_lines
+from cascade.model.strict import InvalidFiles, Problem, printable, printable_lines
 from cascade.planning.desired import LOCK_FILE, Desired
 from cascade.planning.diff import Change
 from cascade.planning.drift import spared_by
@@ -41,10 +41,11 @@ from cascade.planning.release import ROLLBACK, purpose_of
 from cascade.planning.removal import PRUNABLE, REMOVABLE
 from cascade.planning.resource import Key, Unknown
 from cascade.planning.steps import GATE_NAME
+from cascade.secrets.store import NOTHING_OPEN
 from operations.audit import COMMAND_FAILED, Trail
 from operations.engine_client import EngineClient
 from operations.failed import WorkFailed as WorkFailed
-from operations.fleet import NOTHING_OPEN, Secrets, load_fleet, load_system
+from operations.fleet import Secrets, load_fleet, load_system
 from operations.lock import CONNECTION_LOST, EXPIRES_S, Lock, Lost, Stopwatch, left_behind
 from operations.look import Look, look
 from operations.operator import operator
@@ -82,6 +83,7 @@ class Run:
         self.check_images = True
         self.secrets: Secrets = "named"
         self.opened = NOTHING_OPEN
+        self.unopened: tuple[Problem, ...] = ()
         self.ask: Ask = never
         self.quiet = False
         self.ended = False
@@ -154,6 +156,9 @@ class Run:
             self.fail(INVALID, *map(str, invalid.problems))
         if path := self.fleet.options.plan_file:
             self.saved = self._saved_plan(path)
+        elif self.fleet.options.rollback or self.fleet.options.repair:
+            for problem in self.unopened:
+                logger.warning(f"going on without a value: {problem}")
         return inventory
 
     def _saved_plan(self, path: str) -> PlanFile:
@@ -171,7 +176,8 @@ class Run:
         with self.timed("start-up"):
             with files.reading():
                 inventory = load(*args, **kwargs)
-            self.fleet, self.opened = load_system(inventory, self.check_images, files, self.secrets)
+            system = load_system(inventory, self.check_images, files, self.secrets)
+            self.fleet, self.opened, self.unopened = system.fleet, system.opened, system.unopened
         return inventory
 
     def join(self) -> None:

@@ -18,7 +18,7 @@ from cascade.commands.watch_options import WatchOptions, watch_options
 from cascade.documents import DriftDocument, json_of
 from cascade.drift_report import drift_document, drift_lines
 from cascade.exit_codes import ATTENTION
-from operations.look import LAST, files_of
+from operations.look import LAST, files_as_read
 from operations.run import Run
 from operations.session import disconnected, load
 from operations.survey import survey
@@ -53,7 +53,7 @@ def command(
         return
     began = time.monotonic()
     with ends_told(inventory, watch):
-        run = load(inventory, secrets="open")
+        run = load(inventory, secrets="open what can be" if repair else "open")
     document = check(run, inventory)
     if repair and any(finding.repair in _CONSENT[approve] for finding in document.findings):
         document = _repaired(inventory, document, approve, lock_wait)
@@ -77,7 +77,7 @@ def _repaired(
     done = subprocess.run(pyinfra_argv(inventory, (), options), stdout=sys.stderr, check=False)
     if done.returncode not in (0, ATTENTION):
         raise SystemExit(done.returncode)
-    return check(load(inventory, secrets="open"), inventory)
+    return check(load(inventory, secrets="open what can be"), inventory)
 
 
 def check(run: Run, inventory: Path) -> DriftDocument:
@@ -87,7 +87,7 @@ def check(run: Run, inventory: Path) -> DriftDocument:
     return drift_document(
         inventory=str(inventory.absolute()),
         checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=files_of(run),
+        files=files_as_read(run, seen.look.snapshots if seen.look else {}),
         plan=run.plan_of(seen.look) if seen.look else None,
         release=seen.look.release if seen.look else None,
         unknown=seen.unknown,

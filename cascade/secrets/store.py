@@ -39,22 +39,36 @@ class Opened:
         return hmac.new(self.name_key.data, message, hashlib.sha256).hexdigest()[:DIGITS]
 
 
+NOTHING_OPEN = Opened({}, Value(b""))
+
+
 def open_values(folder: Path, identity: Path, system: str, names: Collection[str]) -> Opened:
     """The values of these names; raises InvalidFiles with every problem of the identity and of every file."""
+    opened, problems = open_what_can_be(folder, identity, system, names)
+    if problems:
+        raise InvalidFiles(problems)
+    return opened
+
+
+def open_what_can_be(
+    folder: Path, identity: Path, system: str, names: Collection[str]
+) -> tuple[Opened, list[Problem]]:
+    """Those of these values that can be opened, and every problem of the identity and of the other files."""
     if not names:
-        return Opened({}, Value(b""))
+        return NOTHING_OPEN, []
     forbid_core_dumps()
     problems = list(missing(folder, names))
     try:
         key = read_identity(identity, folder)
     except ValueError as error:
-        raise InvalidFiles([*problems, Problem.saying(str(identity), "", str(error))]) from None
+        return NOTHING_OPEN, [*problems, Problem.saying(str(identity), "", str(error))]
     store = Store(folder, system)
     there = filter(store.has, (*sorted(names), NAME_KEY))
-    found = store.open(there, key, problems)
-    if problems:
-        raise InvalidFiles(problems)
-    return Opened({name: found[name].value for name in names}, found[NAME_KEY].value)
+    found = {name: unsealed.value for name, unsealed in store.open(there, key, problems).items()}
+    if NAME_KEY not in found:
+        # Nobody knows what the others are called on the Swarm.
+        return NOTHING_OPEN, problems
+    return Opened(found, found.pop(NAME_KEY)), problems
 
 
 def missing(folder: Path, names: Collection[str]) -> Iterator[Problem]:

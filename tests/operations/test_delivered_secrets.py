@@ -203,6 +203,20 @@ def test_an_older_release_has_its_values_back_from_the_hosts(
     assert (said(plan), plan.refused) == ([], ())
 
 
+def test_an_older_release_needs_no_value_open(old: Fleet, new: Fleet, converged: Snapshots) -> None:
+    there = deployed(converged, target_of(new))
+    keep_release(there, f"mainpc/secret/{OLD_NAME}", f"mainpc/secret-file/{OLD_PLACE}")
+    release = released(target_of(old), target_of(replace(new, digits={})))
+    there = deployed(there, release)
+    there["mainpc"]["secret_files"][OLD_PLACE] = file_reading(in_place=False)
+    plan = make_plan(release, there)
+    assert f"update secret-file {OLD_PLACE} on mainpc" in said(plan)
+    assert plan.refused == ()
+    there["mainpc"]["docker"]["secrets"] = []
+    (refused,) = make_plan(release, there).refused
+    assert refused.startswith(f"secret {OLD_NAME} on mainpc is not there")
+
+
 @pytest.mark.parametrize("gone", ["secret", "secret-file"])
 def test_a_release_whose_value_is_gone_for_good_is_refused(
     gone: str, old: Fleet, new: Fleet, converged: Snapshots
@@ -474,6 +488,12 @@ def test_who_only_looks_takes_the_values_that_agents_have_for_those_of_the_files
     assert make_plan(target_of(run.fleet), there).changes != ()
     plan = make_plan(files_as_read(run, there), there)
     assert (said(plan), plan.refused) == ([], ())
+
+
+def test_a_value_that_is_open_stands_for_itself(old: Fleet, run: LocalRun, converged: Snapshots) -> None:
+    there = deployed(converged, target_of(old))
+    run.fleet = replace(old, digits=NEW)
+    assert files_as_read(run, there).digest == target_of(replace(old, digits=NEW)).digest
 
 
 def test_who_only_looks_is_refused_nothing_for_a_value_that_nobody_has_yet(

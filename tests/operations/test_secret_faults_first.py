@@ -28,8 +28,6 @@ COMPARING = {
     "plan": ("cascade", "plan", INVENTORY),
     "apply": ("cascade", "apply", INVENTORY, "--yes"),
     "drift": ("cascade", "drift", INVENTORY),
-    "repair": ("cascade", "drift", INVENTORY, "--repair"),
-    "rollback": ("cascade", "rollback", INVENTORY, "--yes"),
     "pyinfra": ("pyinfra", "-y", INVENTORY, "deploy.py"),
     "dry": ("pyinfra", "--dry", "-vvv", "--diff", INVENTORY, "deploy.py"),
 }
@@ -46,6 +44,18 @@ def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener
+
+
+LOADING = (
+    "python",
+    "-c",
+    f"""
+import json, sys
+from pathlib import Path
+from operations.session import load
+print(*load(Path({INVENTORY!r}), data=json.loads(sys.argv[1]), secrets="open").opened.values)
+""",
+)
 
 
 def project_in(folder: Path, listener: socket.socket) -> Scene:
@@ -118,6 +128,22 @@ def test_whatever_compares_or_changes_ends_before_any_connection(
     assert [form for form in forms(CANARY) if form in said] == []
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+@pytest.mark.parametrize("data", [{"rollback": "previous"}, {"repair": "automatic"}])
+@pytest.mark.parametrize("fault", ["identity", "file"])
+def test_who_goes_back_to_a_release_goes_on_without_a_value(
+    fault: str, data: dict[str, str], tmp_path: Path, listener: socket.socket
+) -> None:
+    scene = project_in(tmp_path, listener)
+    assert run(scene, *LOADING, json.dumps(data)).stdout.split() == [NAME.encode()]
+    broken = {"identity": scene.identity, "file": scene.file}[fault]
+    broken.unlink()
+    done = run(scene, *LOADING, json.dumps(data))
+    assert (done.returncode, done.stdout.split()) == (0, [])
+    assert b"going on without a value: " in done.stderr
+    assert str(broken.name).encode() in done.stderr
+    assert run(scene, *LOADING, json.dumps({"prune": True})).returncode == INVALID
 
 
 @pytest.mark.parametrize("what", WITHOUT_IDENTITY)
