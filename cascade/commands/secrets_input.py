@@ -22,7 +22,7 @@ from cascade.secrets.reading import read_plain
 from cascade.secrets.value import LARGEST_BYTES, Value
 
 _MEMORY = ("tmpfs", "ramfs")
-_ENDS = (signal.SIGTERM, signal.SIGHUP)
+_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def value_of_file(path: Path) -> Value:
@@ -92,12 +92,19 @@ def _folder_in_memory() -> Iterator[Path]:
     place = next(filter(_is_in_memory, _places()), None)
     if place is None:
         raise Mistake("there is no folder in memory (tmpfs) to edit in: use `set`, which writes no file")
-    before = {number: signal.signal(number, _end) for number in _ENDS}
-    folder = Path(tempfile.mkdtemp(prefix="cascade-", dir=place))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDS)}
+    folder = None
     try:
+        for number in _ENDS:
+            signal.signal(number, _end)
+        folder = Path(tempfile.mkdtemp(prefix="cascade-", dir=place))
         yield folder
     finally:
-        shutil.rmtree(folder)
+        # A second signal, of somebody impatient, would leave the rest there.
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        if folder:
+            shutil.rmtree(folder)
         for number, handler in before.items():
             signal.signal(number, handler)
 

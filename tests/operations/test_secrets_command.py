@@ -412,7 +412,7 @@ def test_what_goes_wrong_in_an_editor_changes_nothing(
 
 @pytest.mark.usefixtures("store")
 @edits
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_takes_the_text_out_of_memory(
     number: signal.Signals, folder: Path, editor: Callable[[str], Path], tmp_path: Path
 ) -> None:
