@@ -11,9 +11,9 @@ from cascade.secrets.reading import read_plain
 from cascade.secrets.sealing import recipient_key
 
 RECIPIENTS = "recipients"
+MOST_RECIPIENTS = 100
 
 _MOST_BYTES = 256 * 1024
-_MOST = 100
 _HEAD = "# Who can open the values here: one age recipient or SSH public key a line.\n"
 _EXAMPLE = "one like age1… or ssh-ed25519 …"
 
@@ -42,9 +42,11 @@ def read_recipients(folder: Path) -> tuple[str, ...]:
             found[parse_recipient(line)] = None
         except ValueError as error:
             problems.append(Problem.saying(str(path), f"line {number}", str(error)))
-    if not problems and not 0 < len(found) <= _MOST:
+    if not problems and not 0 < len(found) <= MOST_RECIPIENTS:
         fix = "run `cascade secrets init INVENTORY`, or write your own recipient"
-        problems.append(Problem(str(path), "", f"has {len(found)} recipients, not 1 to {_MOST}", fix))
+        problems.append(
+            Problem(str(path), "", f"has {len(found)} recipients, not 1 to {MOST_RECIPIENTS}", fix)
+        )
     if problems:
         raise InvalidFiles(problems)
     return tuple(found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cascade.model.secrets import NAME_KEY
 from cascade.model.strict import InvalidFiles, Problem
 from cascade.secrets.identity import Identity
-from cascade.secrets.recipients import RECIPIENTS, read_recipients, write_recipients
+from cascade.secrets.recipients import MOST_RECIPIENTS, RECIPIENTS, read_recipients, write_recipients
 from cascade.secrets.sealing import digest_of, seal, unseal
 from cascade.secrets.store import Store, new_name_key
 from cascade.secrets.value import Value
@@ -86,7 +86,11 @@ def _wanted(
             Problem(file, "", f"{one} is not on the list, and cannot be removed", "give one that is")
             for one in strangers
         )
-    return tuple(one for one in dict.fromkeys((*current, *added)) if one not in removed)
+    wanted = tuple(one for one in dict.fromkeys((*current, *added)) if one not in removed)
+    if len(wanted) > MOST_RECIPIENTS:
+        reason = f"would have {len(wanted)} recipients, more than {MOST_RECIPIENTS}"
+        raise InvalidFiles([Problem(file, "", reason, "remove somebody first")])
+    return wanted
 
 
 def _refuse_to_lock_out(store: Store, identity: Identity, wanted: tuple[str, ...]) -> None:

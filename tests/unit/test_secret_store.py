@@ -289,6 +289,15 @@ def test_nobody_locks_themselves_out(scene: Scene, other: tuple[Path, str]) -> N
     assert opens(scene, scene.identity) == CANARY
 
 
+def test_more_than_a_list_may_have_are_not_added(scene: Scene) -> None:
+    write_recipients(scene.store.folder, [another()[1] for _ in range(99)])
+    change(scene)
+    before = {path: path.read_bytes() for path in scene.store.folder.iterdir()}
+    with pytest.raises(InvalidFiles, match="would have 101 recipients, more than 100"):
+        change(scene, add=another()[1])
+    assert {path: path.read_bytes() for path in scene.store.folder.iterdir()} == before
+
+
 def test_a_stranger_to_the_list_cannot_be_removed(scene: Scene, other: tuple[Path, str]) -> None:
     with pytest.raises(InvalidFiles, match="is not on the list"):
         change(scene, remove=other[1])
