@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from cascade.exit_codes import ERROR, INVALID
 from cascade.planning.desired import Desired
 from cascade.planning.plan_file import NoPlan, target_of_plan
-from cascade.planning.release import Last, NoRelease, Release, decoded, release_in, target_of_release
+from cascade.planning.release import (
+    Last,
+    NoRelease,
+    Release,
+    decoded,
+    older_values,
+    release_in,
+    target_of_release,
+)
 from cascade.planning.resource import Unknown
 from cascade.planning.target import Target, target_of
 from cascade.planning.unopened import digits_seen
@@ -94,6 +102,8 @@ def release_read(run: Run, snapshots: Mapping[str, Any], files: Target, aim: str
         raise NoRelease(f"release {release.number} {error}; {_another(run)}") from error
     if reason := _of_others(run, target, files):
         raise NoRelease(f"release {release.number} is {reason}; {_another(run)}")
+    if run.fleet.options.rollback:
+        target = replace(target, notes=tuple(older_values(target, files)))
     return release, target
 
 

@@ -303,7 +303,8 @@ def _notes(target: Target, observed: Observed, changing: bool) -> Iterator[str]:
     for host in sorted(observed.stopped):
         yield f"{host}: its engine does not run; what is in it cannot be read before it is started"
     yield from _waiting_notes(target, observed)
-    yield from target.notes
+    if changing or not target.exact:
+        yield from target.notes
 
 
 def _newer_files(target: Target, observed: Observed, changing: bool) -> Iterator[str]:

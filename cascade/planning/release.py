@@ -7,9 +7,11 @@ import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from posixpath import basename
 from typing import Any, get_args
 
 from cascade.model.options import Options
+from cascade.model.secrets import UNKNOWN_DIGITS, swarm_prefix
 from cascade.planning.desired import Desired, Stage
 from cascade.planning.observed import Labels, Observed, in_config_folder
 from cascade.planning.removal import REMOVABLE, held_by, waiting
@@ -194,6 +196,21 @@ def target_of_release(document: Document, release: Release, files: Target = NOTH
     if not whole:
         raise NoRelease("is damaged: it does not hold what its digest says")
     return target
+
+
+def older_values(release: Target, files: Target) -> Iterator[str]:
+    """A note of the values of a release that the files have replaced, as far as those of today are open."""
+    then, today = _digits(release), _digits(files)
+    older = [name for name in sorted(then.keys() & today.keys()) if then[name] != today[name]]
+    if named := [name for name in older if today[name] != UNKNOWN_DIGITS]:
+        yield f"brings back older values of: {', '.join(named)}"
+
+
+def _digits(target: Target) -> dict[str, str]:
+    """What the names of a target's secrets end in, by the names of their values."""
+    names = {basename(key.name) for key in target.wanted if key.kind in ("secret", "secret-file")}
+    parted = (name.removeprefix(swarm_prefix(target.system, "")).rpartition("-") for name in names)
+    return {name: digits for name, _, digits in parted}
 
 
 def _resource(item: list[Any], files: Target) -> Desired:

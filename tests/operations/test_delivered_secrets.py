@@ -15,12 +15,13 @@ from pyinfra.api.host import Host
 
 from cascade.model.agent import Agent
 from cascade.model.fleet import Fleet
+from cascade.model.options import Options
 from cascade.model.secrets import SecretSource, SecretUse
 from cascade.planning.desired import UNSEALING_FILES, UNSEALING_UNIT
 from cascade.planning.diff import Change
 from cascade.planning.observed import observe
 from cascade.planning.plan import Plan, make_plan
-from cascade.planning.release import encoded, merged, needs, target_document, target_in
+from cascade.planning.release import Release, encoded, merged, needs, target_document, target_in
 from cascade.planning.removal import PRUNABLE
 from cascade.planning.resource import Key
 from cascade.planning.steps import Record
@@ -30,7 +31,7 @@ from cascade.secrets.value import Value
 from operations.failed import WorkFailed
 from operations.host import secrets as on_hosts
 from operations.host.secrets import keep_secret
-from operations.look import files_as_read
+from operations.look import files_as_read, release_read
 from operations.releases import record
 from operations.swarm.objects import create_secret
 from operations.swarm.removal import remove
@@ -215,6 +216,39 @@ def test_an_older_release_needs_no_value_open(old: Fleet, new: Fleet, converged:
     there["mainpc"]["docker"]["secrets"] = []
     (refused,) = make_plan(release, there).refused
     assert refused.startswith(f"secret {OLD_NAME} on mainpc is not there")
+
+
+BRINGS_BACK = ("brings back older values of: tint",)
+
+
+@pytest.mark.parametrize("group", [AUDIO, AUXILIARY])
+@pytest.mark.parametrize(
+    ("options", "today", "notes"),
+    [
+        ({"rollback": "1"}, NEW, BRINGS_BACK),
+        ({"rollback": "1"}, OLD, ()),
+        ({"rollback": "1"}, {}, ()),
+        ({"repair": "all"}, NEW, ()),
+    ],
+    ids=["replaced", "the same", "not open", "repaired"],
+)
+def test_going_back_says_which_values_come_back_that_the_files_have_replaced(
+    options: dict[str, str],
+    today: dict[str, str],
+    notes: tuple[str, ...],
+    group: str,
+    fleet: Fleet,
+    run: LocalRun,
+    converged: Snapshots,
+) -> None:
+    target, files = (target_of(reading(fleet, digits, group)) for digits in (OLD, today))
+    run.fleet = replace(fleet, options=Options.model_validate(options))
+    of_release = Release(1, "", "", "", False, "deploy", target.digest)
+    data = base64.b64encode(encoded(target)).decode()
+    there = {"mainpc": {"docker": {"release": {"Labels": of_release.labels(target), "Data": data}}}}
+    _, going_back_to = release_read(run, there, files, "1")
+    assert make_plan(going_back_to, converged).notes == notes
+    assert make_plan(going_back_to, deployed(converged, target)).notes == ()
 
 
 @pytest.mark.parametrize("gone", ["secret", "secret-file"])
