@@ -13,6 +13,7 @@ from cascade.secrets.identity import Identity, read_identity
 from cascade.secrets.recipients import read_recipients
 from cascade.secrets.sealing import digest_of
 from cascade.secrets.store import Store, missing
+from cascade.secrets.tracking import unlike_git
 
 REKEY = "run `cascade secrets rekey INVENTORY`"
 
@@ -26,7 +27,7 @@ class Finding:
 
 
 def check_store(store: Store, identity: Path, declared: Collection[str]) -> Iterator[Finding]:
-    """Opens everything that is there, and says what is wrong with the identity, the list and the values."""
+    """Opens everything that is there; says what is wrong with identity, list, values, and what git lacks."""
     if not declared and not store.folder.exists():
         return
     yield from _errors(missing(store.folder, declared))
@@ -40,6 +41,8 @@ def check_store(store: Store, identity: Path, declared: Collection[str]) -> Iter
             yield _warning(
                 store, name, "no group file declares it", "remove it, or declare it under secrets:"
             )
+    for path, ignored in unlike_git(store.folder):
+        yield Finding("warning", _unlike_git(path, ignored))
     try:
         key = read_identity(identity, store.folder)
     except ValueError as error:
@@ -57,6 +60,15 @@ def _of_value(store: Store, name: str, key: Identity, recipients: tuple[str, ...
     yield from _errors(problems)
     if found and recipients and found[name].recipients != digest_of(recipients):
         yield _warning(store, name, "is encrypted for others than the list says", REKEY)
+
+
+def _unlike_git(path: Path, ignored: bool) -> Problem:
+    if ignored:
+        return Problem(
+            str(path), "", "is ignored by git, and nobody else gets it", "take it out of .gitignore"
+        )
+    fix = "commit it, or take it from git again"
+    return Problem(str(path), "", "is not as it is in the last commit", fix)
 
 
 def _errors(problems: Iterable[Problem]) -> Iterator[Finding]:

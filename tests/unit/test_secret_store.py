@@ -356,6 +356,34 @@ def test_a_check_tells_of_identity_and_list_beside_each_other(scene: Scene) -> N
     ]
 
 
+def test_a_check_tells_what_git_does_not_have_as_it_is(scene: Scene) -> None:
+    def git(*arguments: str) -> None:
+        person = ("-c", "user.name=fox", "-c", "user.email=fox@example.org", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *person, *arguments], cwd=scene.project, check=True, capture_output=True)
+
+    (scene.project / ".git").rmdir()
+    git("init")
+    unlike, ignored = "is not as it is in the last commit", "is ignored by git, and nobody else gets it"
+    assert findings(scene) == [
+        ("warning", name, unlike) for name in (f"{NAME_KEY}.age", f"{NAME}.age", RECIPIENTS)
+    ]
+    git("add", ".")
+    git("commit", "-m", "Secrets")
+    assert findings(scene) == []
+    scene.store.write(NAME, Value(b"new"), scene.key().recipients)
+    scene.store.write("ä new", Value(b"x"), scene.key().recipients)
+    assert findings(scene, NAME, "ä new") == [("warning", f"{name}.age", unlike) for name in (NAME, "ä new")]
+    git("add", ".")
+    git("commit", "-m", "More")
+    (scene.project / ".gitignore").write_text("*.age\n")
+    scene.store.write("tls", Value(b"x"), scene.key().recipients)
+    scene.store.path("ä new").unlink()
+    assert findings(scene, NAME, "tls") == [
+        ("warning", "ä new.age", unlike),
+        ("warning", "tls.age", ignored),
+    ]
+
+
 def test_a_file_of_another_system_is_one_for_nobody_else(scene: Scene) -> None:
     lair = replace(scene.store, system="lair")
     problems = [item.problem.reason for item in check_store(lair, scene.identity, [NAME])]
