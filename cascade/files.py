@@ -20,10 +20,22 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(handle)
         fresh.chmod(mode)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+    _keep(path.parent)
+
+
+def _keep(folder: Path) -> None:
+    """The names in a folder are on the disk, too: a machine that loses its power has the file."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    # Some file systems cannot do this for folders; the file is there.
+    with suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)
 
 
 def write_for_owner(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.files import write_for_owner
+from cascade.files import write_for_owner, write_whole
 
 TO_STANDARD_OUTPUT = """
 from pathlib import Path
@@ -23,6 +23,21 @@ print("said after")
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept = tmp_path / "file", list[tuple[str, str]]()
+    path.write_text("old")
+
+    def fsync(handle: int) -> None:
+        there = Path(f"/proc/self/fd/{handle}")
+        kept.append(("folder" if there.is_dir() else there.read_text(), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(path, "new")
+    assert kept == [("new", "old"), ("folder", "new")]
 
 
 @pytest.mark.parametrize("before", [None, "old"])
