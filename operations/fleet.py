@@ -163,12 +163,14 @@ class _Examination:
         unclear = any(problem.path.startswith("secrets.") for problem in self.problems)
         if self.secrets == "named" or unclear or self.doubtful & {"system", "secrets", "identity"}:
             return {}
-        names = {found.name for group in groups.values() for found in group.stored_secrets.values()}
+        stored = [found for group in groups.values() for found in group.stored_secrets.values()]
+        names = {found.name for found in stored}
+        generated = {found.name for found in stored if found.generate}
         folder, identity = Path(settings.secrets), identity_path(settings.identity)
         if self.secrets == "there":
-            self._say(missing(folder, names))
+            self._say(missing(folder, names, generated))
             return {}
-        store = folder, identity, settings.system, names
+        store = folder, identity, settings.system, names, generated
         if self.secrets == "open what can be" or options.rollback or options.repair:
             self.opened, self.unopened = open_what_can_be(*store)
         else:

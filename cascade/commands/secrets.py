@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 
 from cascade.commands.arguments import inventory_argument, json_option
-from cascade.commands.failures import Mistake
+from cascade.commands.failures import Failed, Mistake
 from cascade.commands.secrets_input import asked_value, edited, value_of_file
 from cascade.commands.secrets_project import Project, project
 from cascade.documents import SecretsCheckDocument, SecretsListDocument, StoredSecret, json_of
@@ -139,7 +140,14 @@ def get_command(inventory: Path, name: str) -> None:
     """Write a value to standard output, every byte and nothing else."""
     with project(inventory) as known:
         known.check_name(name)
-        sys.stdout.buffer.write(known.open(name).data)
+        value = known.open(name)
+    try:
+        sys.stdout.buffer.write(value.data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failed(f"standard output: {error.strerror}") from None
 
 
 @command.command("list")
@@ -155,7 +163,7 @@ def list_command(inventory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(document.model_dump_json())
     else:
-        for line in _list_lines(document):
+        for line in _list_lines(document, known):
             click.echo(line)
     if any(secret.state == "missing" for secret in document.secrets):
         raise SystemExit(ATTENTION)
@@ -173,10 +181,11 @@ def _secrets(known: Project) -> Iterator[StoredSecret]:
         )
 
 
-def _list_lines(document: SecretsListDocument) -> Iterator[str]:
+def _list_lines(document: SecretsListDocument, known: Project) -> Iterator[str]:
     for secret in document.secrets:
         made = ", generated" if secret.generated else ""
-        yield f"{secret.name}: {secret.state}{made}; {', '.join(secret.users) or 'nobody reads it'}"
+        readers = ", ".join(known.users_in_short(secret.name)) or "nobody reads it"
+        yield f"{secret.name}: {secret.state}{made}; {readers}"
     if not document.secrets:
         yield "no group file declares a secret"
 
@@ -301,11 +310,12 @@ def check_command(inventory: Path, as_json: bool) -> None:
     Exit code 64: a deployment would not begin; 2: something to look at.
     """
     with project(inventory) as known:
-        findings = list(check_store(known.store, known.identity_path, known.declared))
+        found = check_store(known.store, known.identity_path, known.declared, known.generated)
+        findings = [replace(finding, problem=known.here(finding.problem)) for finding in found]
     errors = [item for item in findings if item.level == "error"]
     if as_json:
-        found = list(map(_document, findings))
-        click.echo(json_of(SecretsCheckDocument, {"ok": not findings, "findings": found}))
+        told = list(map(_document, findings))
+        click.echo(json_of(SecretsCheckDocument, {"ok": not findings, "findings": told}))
     else:
         for item in findings:
             click.echo(f"{item.level}: {item.problem}")

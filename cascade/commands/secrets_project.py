@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -28,6 +31,7 @@ class Project:
     """The secrets of one system."""
 
     fleet: Fleet
+    inventory: Path
 
     @cached_property
     def store(self) -> Store:
@@ -66,6 +70,8 @@ class Project:
 
     def open(self, name: str) -> Value:
         """A value; raises InvalidFiles."""
+        if name not in self.declared and not self.store.has(name):
+            raise Mistake(f"no group file declares {name} under secrets:, and the store has no such value")
         problems: list[Problem] = []
         found = self.store.open([name], self.identity(), problems)
         if problems:
@@ -86,6 +92,19 @@ class Project:
         readers = (one for one in workloads if name in {secret.name for secret, _ in one.secret_files})
         return tuple(sorted(f"{one.group}/{one.agent}" for one in readers))
 
+    def users_in_short(self, name: str) -> Iterator[str]:
+        """The same with a group that reads it as a whole in one word."""
+        agents = Counter(workload.group for _, _, workload in self.fleet.readable_workloads)
+        users = self.users(name)
+        readers = Counter(user.partition("/")[0] for user in users)
+        whole = {group for group, count in readers.items() if count == agents[group] > 1}
+        for group, of_group in groupby(users, lambda user: user.partition("/")[0]):
+            yield from [f"{group} ({agents[group]} agents)"] if group in whole else of_group
+
+    def here(self, problem: Problem) -> Problem:
+        """With this inventory in the command that it advises."""
+        return replace(problem, fix=problem.fix.replace("INVENTORY", shlex.quote(str(self.inventory))))
+
     def missing(self) -> list[str]:
         return sorted(name for name in self.declared if not self.store.has(name))
 
@@ -104,11 +123,12 @@ class Project:
 def project(inventory: Path) -> Iterator[Project]:
     """What is wrong with files is said, all of it, and ends the command with 64; a full disk with 1."""
     fleet = load(inventory, check_images=False).fleet
+    known = Project(fleet, inventory)
     try:
-        yield Project(fleet)
+        yield known
     except InvalidFiles as invalid:
         for problem in invalid.problems:
-            click.echo(str(problem), err=True)
+            click.echo(str(known.here(problem)), err=True)
         raise SystemExit(INVALID) from None
     except BrokenPipeError:
         raise

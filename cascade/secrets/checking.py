@@ -26,11 +26,13 @@ class Finding:
     problem: Problem
 
 
-def check_store(store: Store, identity: Path, declared: Collection[str]) -> Iterator[Finding]:
+def check_store(
+    store: Store, identity: Path, declared: Collection[str], generated: Collection[str] = ()
+) -> Iterator[Finding]:
     """Opens everything that is there; says what is wrong with identity, list, values, and what git lacks."""
     if not declared and not store.folder.exists():
         return
-    yield from _errors(missing(store.folder, declared))
+    yield from _errors(missing(store.folder, declared, generated))
     recipients: tuple[str, ...] = ()
     try:
         recipients = read_recipients(store.folder)

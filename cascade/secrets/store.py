@@ -42,22 +42,24 @@ class Opened:
 NOTHING_OPEN = Opened({}, Value(b""))
 
 
-def open_values(folder: Path, identity: Path, system: str, names: Collection[str]) -> Opened:
+def open_values(
+    folder: Path, identity: Path, system: str, names: Collection[str], generated: Collection[str] = ()
+) -> Opened:
     """The values of these names; raises InvalidFiles with every problem of the identity and of every file."""
-    opened, problems = open_what_can_be(folder, identity, system, names)
+    opened, problems = open_what_can_be(folder, identity, system, names, generated)
     if problems:
         raise InvalidFiles(problems)
     return opened
 
 
 def open_what_can_be(
-    folder: Path, identity: Path, system: str, names: Collection[str]
+    folder: Path, identity: Path, system: str, names: Collection[str], generated: Collection[str] = ()
 ) -> tuple[Opened, list[Problem]]:
     """Those of these values that can be opened, and every problem of the identity and of the other files."""
     if not names:
         return NOTHING_OPEN, []
     forbid_core_dumps()
-    problems = list(missing(folder, names))
+    problems = list(missing(folder, names, generated))
     try:
         key = read_identity(identity, folder)
     except ValueError as error:
@@ -71,15 +73,16 @@ def open_what_can_be(
     return Opened(found, found.pop(NAME_KEY)), problems
 
 
-def missing(folder: Path, names: Collection[str]) -> Iterator[Problem]:
-    """A problem for each of these values that has no file; needs no identity."""
+def missing(folder: Path, names: Collection[str], generated: Collection[str] = ()) -> Iterator[Problem]:
+    """A problem for each of these values that has no file, with what makes it; needs no identity."""
     store = Store(folder, "")
     for name in sorted(names):
         if not store.has(name):
-            fix = f"run `cascade secrets set INVENTORY {name}`, or `init` for one that is generated"
+            makes = "init INVENTORY" if name in generated else f"set INVENTORY {name}"
+            fix = f"run `cascade secrets {makes}`"
             yield Problem(str(store.path(name)), "", f"the value of the secret {name} is missing", fix)
     if names and not store.has(NAME_KEY):
-        fix = "run `cascade secrets init INVENTORY`, or take it from git again"
+        fix = "take it from git again; if there never was one, run `cascade secrets init INVENTORY`"
         yield Problem(str(store.path(NAME_KEY)), "", "the key of the names is missing", fix)
 
 

@@ -330,6 +330,41 @@ def test_a_value_that_no_group_file_declares_is_kept_and_said(store: Secrets) ->
     assert store("check", code=ATTENTION).output.startswith("warning: ")
 
 
+def test_what_nobody_declares_and_nobody_gave_is_told_as_that(store: Secrets) -> None:
+    for verb in ("get", "edit"):
+        assert "no group file declares nope" in store(verb, "nope", code=INVALID).stderr
+
+
+def test_advice_names_the_inventory_and_the_command_of_each_value(secrets: Secrets) -> None:
+    secrets("init")
+    KEY.unlink()
+    said = secrets("check", code=INVALID).output
+    assert (
+        f"{KEY}: the value of the secret api_key is missing; run `cascade secrets init {INVENTORY}`" in said
+    )
+    assert f"run `cascade secrets set {INVENTORY} db_password`" in said
+    (STORE / "recipients").unlink()
+    assert f"`cascade secrets init {INVENTORY}`" in secrets("set", "db_password", code=INVALID).stderr
+
+
+def test_a_group_that_reads_a_secret_as_a_whole_is_listed_in_a_word(store: Secrets, folder: Path) -> None:
+    file = folder / STACKS / "row.yaml"
+    guest = "  guest: {image: sample/image, networks: [cascade-internal], secrets: [db_password]}\n"
+    file.write_text(file.read_text().replace("services:\n", f"services:\n{guest}", 1))
+    assert store("list").output == "api_key: set, generated; row/row\ndb_password: set; row (2 agents)\n"
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_value_that_cannot_be_written_out_is_no_fault_of_the_store(
+    size: int, store: Secrets, folder: Path
+) -> None:
+    store("set", "db_password", value=b"x" * size)
+    with Path("/dev/full").open("wb") as full:
+        arguments = [CASCADE, "secrets", "get", INVENTORY, "db_password"]
+        done = subprocess.run(arguments, cwd=folder, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (ERROR, b"Error: standard output: No space left on device\n")
+
+
 def test_a_disk_that_is_full_is_told_in_a_line(store: Secrets, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

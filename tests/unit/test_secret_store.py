@@ -347,6 +347,11 @@ def test_a_check_tells_everything_at_once(scene: Scene, other: tuple[Path, str])
     ]
 
 
+def test_what_is_missing_is_told_with_the_command_that_makes_it(scene: Scene) -> None:
+    fixes = [problem.fix for problem in missing(scene.store.folder, ["tls", "salt"], ["salt"])]
+    assert fixes == ["run `cascade secrets init INVENTORY`", "run `cascade secrets set INVENTORY tls`"]
+
+
 def test_a_check_tells_of_identity_and_list_beside_each_other(scene: Scene) -> None:
     scene.identity.chmod(0o604)
     (scene.store.folder / RECIPIENTS).write_text("fox\n")
