@@ -62,13 +62,6 @@ COMMANDS = {
     "dry --debug-facts": "pyinfra --debug-facts --dry {lab} deploy.py",
     "dry --debug-all": "pyinfra --debug-all --dry {lab} deploy.py",
 }
-EVERYDAY = {
-    "plan for programs",
-    "render",
-    "secrets list",
-    "dry -vvv --diff",
-    "dry --debug-operations for programs",
-}
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +202,7 @@ def pending(given: Given, tmp_path_factory: pytest.TempPathFactory) -> Hunted:
     return exchanged(checkout.variant(tmp_path_factory.mktemp("pending") / "variant"), fresh())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in EVERYDAY else pytest.mark.long) for name in COMMANDS]
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_no_command_shows_a_value(name: str, pending: Hunted, temporary: Path) -> None:
     argv = COMMANDS[name].format(lab=LAB).split()
     with pending.hunter.watching(pending.path, temporary):
@@ -336,7 +327,6 @@ def test_a_value_that_breaks_an_agent_is_taken_back(secretive: Hunted, given: Gi
     assert nowhere(checkout, temporary) == []
 
 
-@pytest.mark.long
 def test_an_old_value_goes_when_nothing_needs_it(secretive: Hunted) -> None:
     (old,) = named("binary")
     checkout = exchanged(secretive, {"binary": fresh()["binary"]})
@@ -390,7 +380,6 @@ def test_a_host_container_has_its_values_after_a_reboot(given: Given, temporary:
     assert nowhere(checkout, temporary) == []
 
 
-@pytest.mark.long
 def test_who_leaves_opens_nothing_any_more_and_all_runs_with_other_values(
     secretive: Hunted, given: Given, temporary: Path, tmp_path: Path
 ) -> None:
