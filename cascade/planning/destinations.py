@@ -64,7 +64,7 @@ DESTINATIONS: dict[str, Destination] = {
     "networks.*.external": Destination("the network is the fleet's: group_data declares it"),
     "networks.*.name": Destination("TaskTemplate.Networks", "NetworkingConfig.EndpointsConfig"),
     "secrets.*.external": _SECRET,
-    "secrets.*.name": Destination(f"{_CONTAINER}.Secrets", "HostConfig.Mounts"),
+    "secrets.*.name": _SECRETS,
     "secrets.*.x-generate": Destination("a value in the store, made once by `cascade secrets init`"),
     "version": Destination(f"{NO_EFFECT}, as in Compose"),
     "volumes.*": Destination("made as a volume on each host of its services"),

@@ -617,6 +617,15 @@ def test_an_optional_agent_warns_with_its_diagnosis_and_does_not_block(
     assert [(found.cause, found.outcome) for found in run.diagnoses] == [("image_missing", "warned")]
 
 
+def updated(engine: Engine, state: str) -> Any:
+    """The service, whose update is in this state and which takes another one."""
+    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
+    service["UpdateStatus"] = {"State": state}
+    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
+    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    return service
+
+
 @pytest.mark.parametrize(
     ("state", "slots", "goes_on"),
     [("paused", 2, True), ("paused", 0, False), ("updating", 2, False), ("paused", 3, False)],
@@ -635,10 +644,7 @@ def test_an_update_that_one_failed_task_paused_goes_on_once_the_task_is_replaced
 ) -> None:
     monkeypatch.setattr(gates, "SETTLE_S", 0.0)
     swarm(tasks[:slots])
-    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
-    service["UpdateStatus"] = {"State": state}
-    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
-    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    service = updated(engine, state)
     gates._passed(gates._Watch(run, host, gate_of(hold_s=60.0)))
     posted = [asked.body for asked in engine.asked if asked.method == "POST"]
     assert [body["TaskTemplate"] for body in posted] == [service["Spec"]["TaskTemplate"]] * goes_on
@@ -658,10 +664,7 @@ def test_a_replica_that_runs_twice_after_its_update_is_updated_once_more(
 ) -> None:
     monkeypatch.setattr(gates, "SETTLE_S", 0.0)
     swarm([*tasks, {**tasks[0], "ID": "again"}])
-    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
-    service["UpdateStatus"] = {"State": state}
-    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
-    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    updated(engine, state)
     assert not gates._passed(gates._Watch(run, host, gate_of()))
     posted = [asked.body["TaskTemplate"]["ForceUpdate"] for asked in engine.asked if asked.method == "POST"]
     assert posted == [1] * forced
@@ -682,10 +685,7 @@ def test_an_update_that_waits_for_a_replica_on_a_lost_node_is_begun_anew(
     monkeypatch.setattr(gates, "SETTLE_S", 0.0)
     given_up = {**tasks[0], "ID": "given-up", "DesiredState": "shutdown", "Status": {"State": "assigned"}}
     swarm([*tasks, given_up | ({"NodeID": node} if node else {})])
-    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
-    service["UpdateStatus"] = {"State": "updating"}
-    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
-    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    service = updated(engine, "updating")
     assert gates._passed(gates._Watch(run, host, gate_of())) is not goes_on
     posted = [asked.body for asked in engine.asked if asked.method == "POST"]
     monitor = service["Spec"]["UpdateConfig"]["Monitor"]
@@ -711,10 +711,7 @@ def test_an_old_replica_beside_its_successor_holds_the_gate_and_goes_with_the_ne
     asking_for_running = engine.asked[-1].path
     assert "desired-state" in asking_for_running
     engine.answers[asking_for_running] = [*tasks, {**tasks[0], "ID": "old"}]
-    (service,) = (one for one in engine.answers["/v1.44/services"] if one["Spec"]["Name"] == COORDINATOR)
-    service["UpdateStatus"] = {"State": state}
-    engine.answers[f"/v1.44/services/{COORDINATOR}"] = service
-    engine.answers[f"/v1.44/services/{service['ID']}/update"] = {"Warnings": None}
+    service = updated(engine, state)
     assert not gates._passed(gates._Watch(run, host, gate_of()))
     posted = [asked.body for asked in engine.asked if asked.method == "POST"]
     monitor = service["Spec"]["UpdateConfig"]["Monitor"]
