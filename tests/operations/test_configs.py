@@ -24,6 +24,7 @@ from operations.run import WorkFailed
 from operations.swarm.objects import create_config
 from operations.swarm.workloads import apply_service
 from tests.operations.conftest import LocalRun, Snapshots
+from tests.operations.deployed import deploy_agents, said
 from tests.operations.engine import Engine
 
 AUDIO, AUXILIARY = "cascade-audio-realtime", "cascade-auxiliary"
@@ -71,25 +72,8 @@ def deployed(snapshots: Snapshots, target: Target) -> Snapshots:
         if item.key.kind == "file" and item.key.name.startswith(FOLDER):
             told = {name: fields[name] for name in ("sha256", "mode", "owner", "group")}
             snapshots[item.key.host]["files"][item.key.name] = {**told, "content": None, "changed": 0.0}
-        if item.key.kind == "service":
-            (service,) = (found for found in manager["services"] if found["Spec"]["Name"] == item.key.name)
-            container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
-            wanted = fields["TaskTemplate"]["ContainerSpec"].get("Configs", [])
-            container["Configs"] = [{**use, "ConfigID": f"id-of-{use['ConfigName']}"} for use in wanted]
-            service["Spec"]["Labels"] = fields["Labels"]
-        if item.key.kind == "container":
-            (found,) = (
-                found["container"]
-                for found in manager["containers"]
-                if found["container"]["Name"] == f"/{item.key.name}"
-            )
-            found["HostConfig"]["Mounts"] = fields["HostConfig"]["Mounts"]
-            found["Config"]["Labels"] = {**found["Config"]["Labels"], **fields["Labels"]}
+    deploy_agents(manager, target, "Config")
     return snapshots
-
-
-def said(plan: Plan) -> list[str]:
-    return [f"{change} on {change.key.host}" for change in plan.changes]
 
 
 def order(plan: Plan) -> list[str]:

@@ -37,6 +37,7 @@ from operations.swarm.objects import create_secret
 from operations.swarm.removal import remove
 from operations.swarm.workloads import apply_service
 from tests.operations.conftest import LocalRun, Snapshots
+from tests.operations.deployed import deploy_agents, said
 from tests.operations.engine import Engine
 from tests.operations.test_configs import AUXILIARY, CREATED, asked
 from tests.operations.test_part_of_the_fleet import AUDIO, choosing
@@ -90,25 +91,8 @@ def deployed(snapshots: Snapshots, target: Target) -> Snapshots:
             there["files"][item.key.name] = {**told, "sha256": "", "changed": 0.0}
         if item.key.kind == "unit" and item.key.name == UNSEALING_UNIT:
             there["units"][item.key.name] = {"enabled": True, "active": True, "state": ""}
-        if item.key.kind == "service":
-            (service,) = (found for found in manager["services"] if found["Spec"]["Name"] == item.key.name)
-            container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
-            wanted = fields["TaskTemplate"]["ContainerSpec"].get("Secrets", [])
-            container["Secrets"] = [{**use, "SecretID": f"id-of-{use['SecretName']}"} for use in wanted]
-            service["Spec"]["Labels"] = fields["Labels"]
-        if item.key.kind == "container":
-            (found,) = (
-                found["container"]
-                for found in manager["containers"]
-                if found["container"]["Name"] == f"/{item.key.name}"
-            )
-            found["HostConfig"]["Mounts"] = fields["HostConfig"]["Mounts"]
-            found["Config"]["Labels"] = {**found["Config"]["Labels"], **fields["Labels"]}
+    deploy_agents(manager, target, "Secret")
     return snapshots
-
-
-def said(plan: Plan) -> list[str]:
-    return [f"{change} on {change.key.host}" for change in plan.changes]
 
 
 def keys(plan: Plan, kind: str) -> list[Key]:
