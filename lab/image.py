@@ -46,10 +46,14 @@ class Inputs:
     certificates: tuple[tuple[str, str], ...]
 
     @property
+    def digest(self) -> str:
+        """Same inputs, same digest."""
+        return hashlib.sha256(repr((self, SUITE, platform.machine())).encode()).hexdigest()[:12]
+
+    @property
     def tag(self) -> str:
-        """The image's name: same inputs, same name."""
-        digest = hashlib.sha256(repr((self, SUITE, platform.machine())).encode()).hexdigest()
-        return f"{REPOSITORY}:{digest[:12]}"
+        """The image's name."""
+        return f"{REPOSITORY}:{self.digest}"
 
     def files(self) -> dict[str, str]:
         """The files that the set-up reads inside the image."""
@@ -126,10 +130,12 @@ def _bootstrap(engine: Engine, inputs: Inputs, lab_dir: Path, say: Say) -> str:
     return base
 
 
-def bootstrap_argv(mirrors: apt.Mirrors | None, archive: Path) -> list[str]:
+def bootstrap_argv(
+    mirrors: apt.Mirrors | None, target: Path, packages: tuple[str, ...] = PACKAGES
+) -> list[str]:
     """The mmdebstrap call; without known mirrors it uses its own default."""
-    include = f"--include={','.join(PACKAGES)}"
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", include, SUITE, str(archive)]
+    include = f"--include={','.join(packages)}"
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", include, SUITE, str(target)]
     if mirrors is None:
         return argv
     security = [f"deb {mirrors.security} {SUITE}-security main"] if mirrors.security else []

@@ -88,7 +88,7 @@ class Rules(Strict):
 
     @model_validator(mode="after")
     def _a_profile_gives_back_what_was_refused(self) -> Rules:
-        refused = set(_calls(self.refused))
+        refused = set(_calls((*self.limited, *self.refused)))
         for name, additions in self.profiles.items():
             if unknown := sorted(set(_calls(additions)) - refused):
                 raise ValueError(

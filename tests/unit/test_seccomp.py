@@ -67,3 +67,14 @@ def test_data_that_contradict_each_other_are_refused(change: dict[str, Any], sai
     usual = {"allowed": [{"purpose": "files", "calls": "read"}], "limited": [], "absent": [], "refused": []}
     with pytest.raises(ValidationError, match=said):
         Rules.model_validate({**usual, "profiles": {}, **change})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_realtime_order_is_left_to_those_who_need_it(name: str) -> None:
+    cases = [
+        rule["args"][0]["value"]
+        for rule in json.loads(profile(name))["syscalls"]
+        if rule["names"] == ["sched_setscheduler"]
+    ]
+    assert cases == [0, 3, 5]
+    assert ("sched_setscheduler" in allowed(name)) == (name == "audio-realtime")
