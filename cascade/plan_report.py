@@ -33,6 +33,7 @@ ON_HOSTS: tuple[Kind, ...] = (
     "file",
     "sysctl",
     "unit",
+    "apparmor",
     "daemon-settings",
     "volume",
     "secret-file",
@@ -61,7 +62,7 @@ def plan_document(
         unknown=tuple(map(unknown_thing, sorted(plan.unknown, key=str))),
         refused=plan.refused,
         findings=tuple(HostFinding(**asdict(finding)) for finding in findings),
-        notes=(*plan.notes, *map(str, plan.skipped), *_record_notes(plan)),
+        notes=(*plan.notes, *plan.unconfined_notes, *map(str, plan.skipped), *_record_notes(plan)),
         release=plan.release.number if plan.release else None,
     )
 

@@ -20,6 +20,7 @@ from cascade.planning.desired import Stage
 from cascade.planning.diff import Change
 from cascade.planning.resource import Kind
 from cascade.planning.steps import Gate, Recheck, Record, Work
+from operations.host.confinement import load_profile
 from operations.host.engine import apply_settings, recheck, start_unit
 from operations.host.secrets import keep_secret
 from operations.host.system import install, set_sysctl, write_file
@@ -42,6 +43,7 @@ _ON_HOST: dict[Kind, Callable[[tuple[Change, ...]], Commands]] = {
     "sysctl": set_sysctl,
 }
 _BY_CALL: dict[Kind, Call] = {
+    "apparmor": load_profile,
     "daemon-settings": apply_settings,
     "unit": start_unit,
     "swarm": join,

@@ -22,6 +22,9 @@ SWARM_STATE = "/var/lib/docker/swarm/docker-state.json"
 CONFIG_FOLDER = "/var/lib/cascade/configs"
 OPEN_SECRETS, SEALED_SECRETS = "/run/cascade/secrets", "/var/lib/cascade/secrets"
 DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
+APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
+POLICIES = "/sys/kernel/security/apparmor/policy/profiles"
+POLICY_NOTES = "/run/cascade/apparmor"
 TIMEOUT_S = 10
 SHOWN_BYTES = 65536
 TASK_LABEL = "com.docker.swarm.task.id"
@@ -39,6 +42,7 @@ def snapshot(query: Any) -> Any:
         "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
         **({"secret_files": guarded(read_secret_files, None)} if secret_places() else {}),
         "units": guarded(read_units, query["units"]),
+        "apparmor": guarded(read_apparmor, query["profiles"]),
         "docker": guarded(read_docker, query),
     }
 
@@ -186,6 +190,33 @@ def unit(block: dict[str, str]) -> Any:
     }
 
 
+def read_apparmor(names: list[str]) -> Any:
+    """The mode of each profile and the digest of the file that it came from; None for a kernel without them.
+
+    A policy that somebody else has loaded since has no such file.
+    """
+    if not os.path.isdir(POLICIES) or line_of(APPARMOR_SWITCH) != "Y":
+        return None
+    folders = [POLICIES + "/" + folder for folder in sorted(os.listdir(POLICIES))]
+    loaded = {line_of(folder + "/name"): folder for folder in folders}
+    return {name: policy(name, loaded[name]) if name in loaded else None for name in names}
+
+
+def policy(name: str, folder: str) -> Any:
+    known = [line_of(folder + "/" + entry) for entry in os.listdir(folder) if entry.startswith("sha")]
+    try:
+        file, _, noted = line_of(POLICY_NOTES + "/" + name).partition(" ")
+    except FileNotFoundError:
+        file, noted = "", ""
+    ours = noted == (known[0] if known else "unknown")
+    return {"mode": line_of(folder + "/mode"), "file": file if ours else ""}
+
+
+def line_of(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
 def read_docker(query: Any) -> Any:
     """Everything of the engine; None where none is or was, {"stopped": true} where it does not run.
 
@@ -202,6 +233,7 @@ def read_docker(query: Any) -> Any:
         "api": get("/version")["ApiVersion"],
         "started": started(),
         "swarm": info["Swarm"],
+        "apparmor": "name=apparmor" in (info.get("SecurityOptions") or []),
         "images": [
             {"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or [], "Size": image["Size"]}
             for image in images

@@ -252,7 +252,7 @@ class Run:
             self._heed(self.preflight(seen.snapshots, plan))
         for agent in plan.skipped:
             logger.warning(str(agent))
-        for note in (*plan.notes, *plan.differences()):
+        for note in (*plan.notes, *plan.unconfined_notes, *plan.differences()):
             logger.info(printable(note))
         return plan
 

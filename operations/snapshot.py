@@ -21,7 +21,16 @@ from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
 from operations.ssh import PATIENCE_S
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
-READ_BY_NAME: tuple[Kind, ...] = ("package", "sysctl", "file", "unit", "container", "config", "secret")
+READ_BY_NAME: tuple[Kind, ...] = (
+    "package",
+    "sysctl",
+    "file",
+    "unit",
+    "apparmor",
+    "container",
+    "config",
+    "secret",
+)
 _READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE)
 
 
@@ -68,6 +77,7 @@ def query_for(
         "files": [*names["file"], *_READ_WHOLE],
         "contents": [*_READ_WHOLE],
         "units": names["unit"],
+        "profiles": names["apparmor"],
         "containers": names["container"],
         "configs": names["config"],
         "secrets": names["secret"],

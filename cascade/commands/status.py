@@ -47,6 +47,8 @@ def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object
         click.echo(json_of(StatusDocument, document))
     else:
         status_table(document)
+        for note in plan.unconfined_notes:
+            click.echo(note)
     if code := _exit_code(document, seen.unreachable):
         raise SystemExit(code)
 

@@ -70,6 +70,8 @@ class Host(Strict):
     `absent` names what the machine lacks and its workloads are to do without: `gpu`, `realtime`
     (limits for realtime priority), `ipvs` (published ingress ports), `clock` (one of its own to keep
     right), or a device such as `/dev/snd`.
+    `apparmor` says whether its kernel must have AppArmor; `apparmor_mode` whether what no profile allows is
+    denied, or only logged.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Host(Strict):
     docker_source: Literal["distribution", "docker"]
     daemon_settings: dict[str, Any] = {}
     packages: tuple[PackageName, ...] = ()
+    apparmor: Literal["required", "if-available"] = "if-available"
+    apparmor_mode: Literal["enforce", "complain"] = "enforce"
     sysctls: Annotated[dict[SysctlName, SysctlValue], AfterValidator(_forwards)] = {}
 
     @field_validator("absent")

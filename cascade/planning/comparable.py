@@ -56,6 +56,8 @@ def comparable(kind: Kind, fields: Fields) -> Fields:
         return {name: fields[name] for name in ("labels", "sha256")}
     if kind in ("secret", "secret-file"):
         return {name: value for name, value in fields.items() if name != "stored"}
+    if kind == "apparmor":
+        return {name: fields[name] for name in ("mode", "in_force")}
     if kind in ("service", "container"):
         return dict(_pruned(fields))
     return fields
@@ -90,7 +92,8 @@ def _list(name: str, items: Iterable[Any]) -> Any:
 
 def _named_item(name: str, item: Any) -> Any:
     if name == "SecurityOpt":
-        return _short("".join(_OPTION_NAME.split(item, maxsplit=1)[1:]) or "true")
+        option, *value = _OPTION_NAME.split(item, maxsplit=1)
+        return _short("".join(value) or "true") if option == "seccomp" else "".join(value) or "true"
     return item.partition("=")[2] if name == "Env" else _pruned(item)
 
 

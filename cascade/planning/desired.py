@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cascade.model.apparmor import Profile, engines_profile, group_profile
 from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet, Overlay
 from cascade.model.host import Host
@@ -33,6 +34,7 @@ from cascade.planning.waves import Wave
 
 Stage = Literal[
     "system",
+    "confinement",
     "engine",
     "swarm",
     "networks",
@@ -62,7 +64,13 @@ ENGINE_PACKAGES = {
 # Before Docker starts, they put the secrets of host containers back in memory.
 UNSEALING_FILES = ("/usr/local/lib/cascade/unseal-secrets", "/etc/systemd/system/cascade-secrets.service")
 UNSEALING_UNIT = "cascade-secrets.service"
+# Before Docker starts, they load the profiles of containers.
+CONFINEMENT_PACKAGE = "apparmor"
+LOADER = "/usr/local/lib/cascade/load-apparmor"
+CONFINEMENT_FILES = (LOADER, "/etc/systemd/system/cascade-apparmor.service")
+CONFINEMENT_UNIT = "cascade-apparmor.service"
 REPOSITORY_FILES = ("/etc/apt/keyrings/docker.asc", "/etc/apt/sources.list.d/docker.sources")
+_PROFILE_TEMPLATE = "/etc/apparmor.d/container"
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
@@ -85,6 +93,7 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
     hosts, workloads = fleet.hosts.values(), _by_name(fleet)
     return (
         *(item for host in hosts for item in _system(host)),
+        *(item for host in hosts for item in _confinement(fleet, host)),
         *(item for host in hosts for item in _engine(host)),
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
@@ -127,6 +136,34 @@ def _system(host: Host) -> Iterator[Desired]:
         yield _unit("system", host, "systemd-timesyncd.service")
 
 
+def _confinement(fleet: Fleet, host: Host) -> Iterator[Desired]:
+    """AppArmor's programs, without which the engine confines nothing, and the profiles of containers."""
+    yield Desired("confinement", Key(host.name, "package", CONFINEMENT_PACKAGE), {"installed": True})
+    profiles = tuple(_profiles(fleet, host))
+    for profile in profiles:
+        yield _file("confinement", host, profile.path, _PROFILE_TEMPLATE, profile=profile)
+    for path in CONFINEMENT_FILES:
+        yield _file("confinement", host, path)
+    required = {"required": True} if host.apparmor == "required" else {}
+    for profile in profiles:
+        fields = {"mode": host.apparmor_mode, "in_force": True, **required}
+        yield Desired("confinement", Key(host.name, "apparmor", profile.name), fields)
+    yield _unit("confinement", host, CONFINEMENT_UNIT)
+
+
+def _profiles(fleet: Fleet, host: Host) -> Iterator[Profile]:
+    """The one for all services, and those of the host's containers, whatever groups the run is about."""
+    yield engines_profile()
+    for group in fleet.group_order:
+        containers = [
+            workload
+            for workload in fleet.all_workloads[group]
+            if workload.kind == "container" and host in fleet.eligible(workload)
+        ]
+        if containers and fleet.groups[group].enabled:
+            yield group_profile(group, containers, host)
+
+
 def _engine(host: Host) -> Iterator[Desired]:
     settings = Key(host.name, "daemon-settings", DAEMON_SETTINGS)
     yield Desired("engine", settings, host.daemon_settings)
@@ -138,8 +175,8 @@ def _engine(host: Host) -> Iterator[Desired]:
     yield _unit("engine", host, "docker.service")
 
 
-def _file(stage: Stage, host: Host, path: str, **values: Any) -> Desired:
-    content = render(path, host=host, **values)
+def _file(stage: Stage, host: Host, path: str, template: str = "", **values: Any) -> Desired:
+    content = render(template or path, host=host, **values)
     fields = {"content": content, "mode": "644", "owner": "root", "group": "root"}
     return Desired(stage, Key(host.name, "file", path), fields)
 

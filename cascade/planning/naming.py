@@ -40,6 +40,7 @@ _NAMES = {
     "Dir": "working folder",
     "WorkingDir": "working folder",
     "UpdateStatus": "update",
+    "in_force": "in force",
     "sha256": "content",
 }
 # Behind these a path goes on with a name of its owner's, which stays as it is.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from cascade.model.apparmor import PROFILE_FOLDER
+from cascade.planning.comparable import comparable
 from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
@@ -82,6 +84,8 @@ class Observed:
 
     `whole` has host containers with what nobody compares, so that they can be made again as they were;
     `doubled` are services of which a replica runs twice, which Swarm may leave behind an update;
+    `stale_engines` began before something that an engine reads at its start, and are named with that;
+    `unconfined` are hosts whose kernel has no AppArmor;
     `previous` are the secrets to which the Swarm may still take a service back.
     """
 
@@ -92,7 +96,8 @@ class Observed:
     faulty: set[str] = field(default_factory=set)
     not_read: set[Key] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
-    stale_settings: set[str] = field(default_factory=set)
+    stale_engines: dict[str, str] = field(default_factory=dict)
+    unconfined: set[str] = field(default_factory=set)
     paused: set[Key] = field(default_factory=set)
     network_ids: Mapping[str, str] = field(default_factory=dict)
     health: dict[Key, int] = field(default_factory=dict)
@@ -266,6 +271,7 @@ def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Res
     )
     for kind, found, fields in readings:
         _simple(observed, host, kind, found, fields, wanted)
+    _confinement(observed, host, snapshot, wanted)
     docker = snapshot["docker"]
     if docker and "error" in docker:
         _engine_fault(observed, host, docker["error"])
@@ -273,6 +279,30 @@ def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Res
         observed.stopped.add(host)
     elif docker:
         _observe_engine(observed, host, docker, wanted)
+
+
+def _confinement(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
+    """The profiles that are loaded; an engine looks for AppArmor and its programs when it starts."""
+    found = snapshot.get("apparmor")
+    if found is None:
+        observed.unconfined.add(host)
+        return
+    keys = {key for key in wanted if (key.host, key.kind) == (host, "apparmor")}
+    if "error" in found:
+        observed.unknown.append(Unknown(host, "AppArmor", found["error"]))
+        observed.not_read |= keys
+        return
+    for key in keys:
+        if policy := found.get(key.name):
+            observed.resources[key] = _profile(key, policy, wanted)
+    if keys and not (_engine(snapshot) or {}).get("apparmor", True):
+        observed.stale_engines[host] = "there was AppArmor"
+
+
+def _profile(key: Key, policy: Mapping[str, Any], wanted: Resources) -> Fields:
+    """In force is what came from the file as it is to be."""
+    file = wanted.get(Key(key.host, "file", f"{PROFILE_FOLDER}/{key.name}"), {})
+    return {"mode": policy["mode"], "in_force": policy["file"] == comparable("file", file).get("sha256")}
 
 
 def _engine_fault(observed: Observed, host: str, reason: str) -> None:
@@ -332,7 +362,7 @@ def _daemon_settings(
     engine = _engine(snapshot)
     known = snapshot["files"].get(SETTINGS_STAMP) or {}
     if engine and found["changed"] > engine["started"] and known.get("content") != stamp(settings):
-        observed.stale_settings.add(host)
+        observed.stale_engines[host] = "the file was written"
 
 
 def _settings_in(found: Mapping[str, Any]) -> dict[str, Any]:

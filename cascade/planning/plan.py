@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cascade.model.secrets import UNKNOWN_DIGITS
 from cascade.model.strict import one_line
 from cascade.planning.comparable import comparable
-from cascade.planning.desired import Stage
+from cascade.planning.desired import Desired, Stage
 from cascade.planning.diff import Change, FieldChange, diff
 from cascade.planning.observed import Labels, Observed, Snapshot, is_container_file, observe
 from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
@@ -22,6 +22,12 @@ from cascade.planning.steps import AgentStatus, Record, Step, record_step, steps
 from cascade.planning.target import Target
 from cascade.planning.waves import Wave
 
+_UNCONFINED = "its kernel has no AppArmor, so containers there are not confined by it"
+_NO_APPARMOR = (
+    "its kernel has no AppArmor, which group_data requires; boot a kernel that has it, or write"
+    ' apparmor = "if-available"'
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,8 +35,8 @@ class Plan:
 
     `unwanted` is what carries the system's labels and is no longer wanted: it goes only when a person says
     so. `spared` is what this run leaves as it is, `skipped` the agents that it cannot see to without a host
-    that it leaves out. `release` is what will be written down when all is done, `latest` the labels of the
-    last release.
+    that it leaves out, `unconfined` the hosts whose kernel has no AppArmor. `release` is what will be written
+    down when all is done, `latest` the labels of the last release.
     """
 
     target: Target
@@ -46,6 +52,12 @@ class Plan:
     release: Record | None = None
     latest: Labels | None = None
     skipped: tuple[Skipped, ...] = ()
+    unconfined: tuple[str, ...] = ()
+
+    @property
+    def unconfined_notes(self) -> tuple[str, ...]:
+        """Where containers run without AppArmor, in words."""
+        return tuple(f"{host}: {_UNCONFINED}" for host in self.unconfined)
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -116,6 +128,7 @@ def make_plan(
         release=record,
         latest=observed.releases[-1] if observed.releases else None,
         skipped=skipped,
+        unconfined=tuple(sorted(observed.unconfined)),
     )
 
 
@@ -167,7 +180,11 @@ def _with_replicas(fields: Fields, count: int) -> Fields:
 
 
 def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
-    readable = [item for item in target.resources if not observed.unreadable(item.key, target.manager)]
+    readable = [
+        item
+        for item in target.resources
+        if not (observed.unreadable(item.key, target.manager) or _beyond(target, observed, item))
+    ]
     found = diff(
         {item.key: comparable(item.key.kind, item.fields) for item in readable},
         {key: comparable(key.kind, fields) for key, fields in observed.resources.items()},
@@ -180,10 +197,22 @@ def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
         elif key in observed.paused:
             paused = FieldChange("UpdateStatus", "paused", None)
             changes[key] = Change(key, "update", (paused,), item.fields, before)
-        elif key.kind == "daemon-settings" and key.host in observed.stale_settings:
-            stale = FieldChange("running engine", "started before the file was written", None)
+        elif key.kind == "daemon-settings" and (since := observed.stale_engines.get(key.host)):
+            stale = FieldChange("running engine", f"started before {since}", None)
             changes[key] = Change(key, "update", (stale,), item.fields, before)
     return changes
+
+
+def _beyond(target: Target, observed: Observed, item: Desired) -> bool:
+    """Whether it is about AppArmor on a host that need not have it, and has not."""
+    host = item.key.host
+    return item.stage == "confinement" and host in observed.unconfined and host not in _confined(target)
+
+
+def _confined(target: Target) -> set[str]:
+    """The hosts that must have AppArmor."""
+    profiles = (item for item in target.resources if item.key.kind == "apparmor")
+    return {item.key.host for item in profiles if item.fields.get("required")}
 
 
 def _holders(manager: str, changes: Iterable[Change], observed: Observed) -> dict[Key, tuple[Key, ...]]:
@@ -257,6 +286,8 @@ def _refused(
                 change.key,
                 f"{change.key} is of the system {one_line(owner)}: choose another name for this one",
             )
+        elif change.key.kind == "apparmor" and change.key.host in observed.unconfined:
+            yield change.key, f"{change.key.host}: {_NO_APPARMOR}"
         elif refusal := _refusal(change, staying):
             yield change.key, refusal
 

@@ -10,6 +10,7 @@ Kind = Literal[
     "package",
     "sysctl",
     "file",
+    "apparmor",
     "daemon-settings",
     "unit",
     "swarm",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any
 
+from cascade.model.apparmor import profile_of_group
 from cascade.model.compose import HealthCheck, Mount, Placement, Port, RestartPolicy, Tmpfs, TmpfsOptions
 from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet
@@ -368,13 +369,11 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "MemoryReservation": _scaled(share.memory_reservation, host.reservation_scale, LEAST_MEMORY) or 0,
             "RestartPolicy": _container_restart(service.restart_policy),
             "PortBindings": _bindings(workload.ports),
-            **_said(
-                {
-                    "PidsLimit": service.pids,
-                    "GroupAdd": list(service.group_add),
-                    "SecurityOpt": [f"{option.name}={option.value}" for option in service.security_opt],
-                }
-            ),
+            "SecurityOpt": [
+                *(f"{option.name}={option.value}" for option in service.security_opt),
+                f"apparmor={profile_of_group(workload.group)}",
+            ],
+            **_said({"PidsLimit": service.pids, "GroupAdd": list(service.group_add)}),
             **_dns(service, "Dns", "DnsSearch", "DnsOptions"),
             **({"ShmSize": service.shm_size} if service.shm_size else {}),
             **_container_logging(workload),

@@ -841,7 +841,7 @@ CONTAINER_CASES = (
     container_case(
         "it is not confined",
         ["seccomp=unconfined"],
-        "HostConfig.SecurityOpt",
+        "HostConfig.SecurityOpt.apparmor, HostConfig.SecurityOpt.seccomp",
         "HostConfig",
         "SecurityOpt",
     ),

@@ -19,7 +19,17 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
-from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, SYSCTL_FILE, Desired, desired
+from cascade.planning.desired import (
+    CONFINEMENT_FILES,
+    CONFINEMENT_PACKAGE,
+    CONFINEMENT_UNIT,
+    DAEMON_SETTINGS,
+    LOCK_FILE,
+    SETTINGS_STAMP,
+    SYSCTL_FILE,
+    Desired,
+    desired,
+)
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Key, Kind
 from cascade.planning.target import target_of
@@ -74,11 +84,19 @@ def test_a_query_names_what_is_wanted_on_its_host_and_nothing_else(fleet: Fleet)
     query = query_for("pc2", desired(fleet, rollout_order(fleet)), "cascade")
     host = fleet.hosts["pc2"]
     assert query == {
-        "packages": [*host.packages, "docker.io", "docker-cli"],
+        "packages": [*host.packages, CONFINEMENT_PACKAGE, "docker.io", "docker-cli"],
         "sysctls": [*host.sysctls],
-        "files": [SYSCTL_FILE, DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE],
+        "files": [
+            SYSCTL_FILE,
+            "/etc/apparmor.d/docker-default",
+            *CONFINEMENT_FILES,
+            DAEMON_SETTINGS,
+            SETTINGS_STAMP,
+            LOCK_FILE,
+        ],
         "contents": [DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE],
-        "units": ["docker.service"],
+        "units": [CONFINEMENT_UNIT, "docker.service"],
+        "profiles": ["docker-default"],
         "containers": [],
         "configs": [],
         "secrets": [],
@@ -323,7 +341,10 @@ TASKS_FILTER = (
 RUNNING_FILTER = "%7B%22desired-state%22%3A%20%5B%22running%22%5D%7D"
 CONTAINERS = "/containers/json?all=1&filters=%7B%22label%22%3A%20%5B%22cascade.system%3Dcascade%22%5D%7D"
 WORKER: Answers = {
-    "/info": {"Swarm": {"NodeID": "n1", "ControlAvailable": False}},
+    "/info": {
+        "Swarm": {"NodeID": "n1", "ControlAvailable": False},
+        "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin"],
+    },
     "/images/json": [{"Id": ID, "RepoDigests": None, "Size": 1}],
     "/version": {"ApiVersion": "1.45"},
     "/volumes": {"Volumes": None},
@@ -375,6 +396,7 @@ def test_a_worker_tells_what_its_engine_holds(engine: Engine, read_engine: Read,
         "api": "1.45",
         "started": (tmp_path / "docker.pid").stat().st_mtime,
         "swarm": {"NodeID": "n1", "ControlAvailable": False},
+        "apparmor": True,
         "images": [{"Id": ID, "RepoDigests": [], "Size": 1}],
         "volumes": [],
         "containers": [
@@ -563,3 +585,78 @@ def test_a_plan_can_be_made_of_what_this_machine_says(fleet: Fleet, bare: dict[s
     ]
     plan = make_plan(target_of(fleet), bare | {"pc2": read(*wanted)})
     assert plan.unknown == ()
+
+
+class Kernel:
+    """What a kernel with AppArmor shows, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.policies, self.notes, self.switch = (folder / name for name in ("policies", "notes", "enabled"))
+        self.policies.mkdir()
+        self.notes.mkdir()
+        self.switch.write_text("Y\n")
+
+    def load(self, name: str, digest: str, noted: str = "", mode: str = "enforce") -> None:
+        folder = self.policies / f"{name}.{len(list(self.policies.iterdir()))}"
+        folder.mkdir()
+        for file, text in (("name", name), ("mode", mode), ("sha256", digest)):
+            (folder / file).write_text(f"{text}\n")
+        if noted:
+            (self.notes / name).write_text(f"{noted}\n")
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return {
+            "APPARMOR_SWITCH": str(self.switch),
+            "POLICIES": str(self.policies),
+            "POLICY_NOTES": str(self.notes),
+        }
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    return Kernel(tmp_path)
+
+
+def asked(read: Read, kernel: Kernel, *names: str) -> Any:
+    return read(*(of("apparmor", name) for name in names), **kernel.constants)["apparmor"]
+
+
+def test_a_host_tells_the_mode_of_each_profile_and_the_file_it_came_from(read: Read, kernel: Kernel) -> None:
+    kernel.load("docker-default", "aa", noted="f1 aa")
+    kernel.load("cascade.alpha", "bb", noted="f2 bb", mode="complain")
+    kernel.load("of-others", "cc")
+    assert asked(read, kernel, "docker-default", "cascade.alpha", "cascade.gone") == {
+        "docker-default": {"mode": "enforce", "file": "f1"},
+        "cascade.alpha": {"mode": "complain", "file": "f2"},
+        "cascade.gone": None,
+    }
+
+
+@pytest.mark.parametrize("noted", ["", "f1 bb"])
+def test_a_policy_that_somebody_else_has_loaded_came_from_no_file(
+    read: Read, kernel: Kernel, noted: str
+) -> None:
+    kernel.load("docker-default", "aa", noted=noted)
+    assert asked(read, kernel, "docker-default")["docker-default"]["file"] == ""
+
+
+def test_a_kernel_that_tells_no_digests_is_believed(read: Read, kernel: Kernel) -> None:
+    kernel.load("docker-default", "aa", noted="f1 unknown")
+    (kernel.policies / "docker-default.0" / "sha256").unlink()
+    assert asked(read, kernel, "docker-default")["docker-default"]["file"] == "f1"
+
+
+def test_a_kernel_without_apparmor_says_so(read: Read, kernel: Kernel) -> None:
+    kernel.load("docker-default", "aa")
+    kernel.switch.write_text("N\n")
+    assert asked(read, kernel, "docker-default") is None
+    kernel.switch.write_text("Y\n")
+    kernel.policies.rename(kernel.policies.with_name("elsewhere"))
+    assert asked(read, kernel, "docker-default") is None
+
+
+def test_a_policy_that_cannot_be_read_is_an_error(read: Read, kernel: Kernel) -> None:
+    kernel.load("docker-default", "aa")
+    (kernel.policies / "docker-default.0" / "mode").unlink()
+    assert "FileNotFoundError" in asked(read, kernel, "docker-default")["error"]

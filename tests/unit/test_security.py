@@ -134,13 +134,13 @@ def specs(alpha: Alpha, *options: str) -> tuple[Any, Any]:
 def test_no_new_privileges_reaches_services_and_host_containers(alpha: Alpha) -> None:
     service, container = specs(alpha, "no-new-privileges:true")
     assert service["Privileges"] == {"NoNewPrivileges": True}
-    assert container["SecurityOpt"] == ["no-new-privileges=true"]
+    assert container["SecurityOpt"] == ["no-new-privileges=true", "apparmor=cascade.alpha"]
 
 
 def test_an_unconfined_service_says_so(alpha: Alpha) -> None:
     service, container = specs(alpha, "seccomp:unconfined")
     assert service["Privileges"] == {"Seccomp": {"Mode": "unconfined"}}
-    assert container["SecurityOpt"] == ["seccomp=unconfined"]
+    assert container["SecurityOpt"] == ["seccomp=unconfined", "apparmor=cascade.alpha"]
 
 
 def test_a_profile_reaches_services_and_host_containers(alpha: Alpha, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_profile_reaches_services_and_host_containers(alpha: Alpha, tmp_path: 
     assert service["Privileges"]["NoNewPrivileges"] is True
     assert seccomp["Mode"] == "custom"
     assert json.loads(base64.b64decode(seccomp["Profile"])) == PROFILE
-    first, second = container["SecurityOpt"]
+    first, second, _apparmor = container["SecurityOpt"]
     assert first == "no-new-privileges=true"
     assert json.loads(second.removeprefix("seccomp=")) == PROFILE
 

@@ -194,6 +194,7 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
             "MemoryReservation": 306_783_378,
             "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
             "PortBindings": {},
+            "SecurityOpt": ["apparmor=cascade.cascade-audio-realtime"],
         },
         "NetworkingConfig": {
             "EndpointsConfig": {

@@ -127,7 +127,7 @@ def kernel(subject: Subject) -> Iterator[Said]:
     parts = [
         *(feature for feature in _NEEDED_FOR if found[feature]),
         "IPVS" if found["ipvs"] else "no IPVS",
-        "AppArmor" if found["apparmor"] else "no AppArmor",
+        "AppArmor" if found["apparmor"] else "no AppArmor, so containers are not confined by it",
         f"cgroup v{found['cgroup']}",
     ]
     yield Said("ok" if found["apparmor"] else "note", ", ".join(parts))
