@@ -78,7 +78,7 @@ class ConfigSource(Strict):
 
     @property
     def data(self) -> bytes:
-        return self.file.data if self.file else (self.content or "").encode()
+        return self.file.data if self.file else (self.content or "").encode(errors="replace")
 
 
 class FileUse(Strict):
