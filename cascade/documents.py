@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -527,11 +528,17 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "lock-release": LockReleaseDocument,
     "report": ReportDocument,
 }
+_NOT_ASCII = re.compile("[^ -~]+")
 
 
 def json_of(model: type[BaseModel], document: BaseModel | Mapping[str, Any] | list[Any]) -> str:
-    """The JSON of a document, in one line, which is as its schema says."""
-    return model.model_validate(document).model_dump_json(by_alias=True)
+    """The JSON of a document, in one line that any terminal can show, which is as its schema says."""
+    return _NOT_ASCII.sub(_escaped, model.model_validate(document).model_dump_json(by_alias=True))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Signs that steer a terminal, as JSON writes them where they stand in a text."""
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in found[0])
 
 
 def schema_of(name: str) -> str:

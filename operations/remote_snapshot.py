@@ -27,6 +27,9 @@ POLICIES = "/sys/kernel/security/apparmor/policy/profiles"
 POLICY_NOTES = "/run/cascade/apparmor"
 TIMEOUT_S = 10
 SHOWN_BYTES = 65536
+LARGEST_BYTES = 64 * 1024 * 1024
+# What an answer can do to its reader that is not what its sender's manual says.
+FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 TASK_LABEL = "com.docker.swarm.task.id"
 TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
 
@@ -50,7 +53,7 @@ def snapshot(query: Any) -> Any:
 def guarded(read: Any, argument: Any) -> Any:
     try:
         return read(argument)
-    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+    except (*FAULTS, subprocess.SubprocessError) as error:
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 
@@ -70,8 +73,8 @@ def read_packages(names: list[str]) -> dict[str, str | None]:
 def read_file(path: str) -> Any:
     try:
         with open(path, "rb") as file:
-            content = file.read()
             status = os.fstat(file.fileno())
+            content = no_larger(file.read(LARGEST_BYTES + 1))
     except FileNotFoundError:
         return None
     told = {
@@ -87,6 +90,12 @@ def read_file(path: str) -> Any:
         "owner": name_of("/etc/passwd", status.st_uid),
         "group": name_of("/etc/group", status.st_gid),
     }
+
+
+def no_larger(content: bytes) -> bytes:
+    if len(content) > LARGEST_BYTES:
+        raise ValueError("more than %d bytes" % LARGEST_BYTES)
+    return content
 
 
 def config_files() -> list[str]:
@@ -369,7 +378,8 @@ def get(path: str) -> Any:
         connection.settimeout(TIMEOUT_S)
         connection.connect(SOCKET)
         connection.sendall(("GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path).encode())
-        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+        with connection.makefile("rb") as answer:
+            reply = no_larger(answer.read(LARGEST_BYTES + 1))
     head, _, body = reply.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
         raise ValueError("GET %s was answered by something that speaks no HTTP" % path)

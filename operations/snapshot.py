@@ -18,9 +18,11 @@ from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP,
 from cascade.planning.observed import Snapshot as Reading
 from cascade.planning.resource import Kind
 from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.understood import NotUnderstood, plain, understood
 from operations.ssh import PATIENCE_S
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
+_LARGEST_BYTES = 64 * 1024 * 1024
 READ_BY_NAME: tuple[Kind, ...] = (
     "package",
     "sysctl",
@@ -34,26 +36,51 @@ READ_BY_NAME: tuple[Kind, ...] = (
 _READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE)
 
 
-class Snapshot(FactBase[Reading]):
-    """Runs the script on standard input; an answer that cannot be read leaves the fact unknown, None."""
+class Answer(FactBase[Reading]):
+    """Runs a script on standard input; an answer that cannot be read leaves the fact unknown, None."""
 
     def command(self) -> str:
         return "python3 -IS -"
 
     def process(self, output: list[str]) -> Reading:
         try:
-            reading: Reading = json.loads(zlib.decompress(base64.b64decode("".join(output))))
-        except (ValueError, zlib.error) as error:
+            return self.checked(_unpacked("".join(output)))
+        except (ValueError, zlib.error, RecursionError) as error:
             raise FactProcessError(f"the answer cannot be understood: {error}") from error
+
+    def checked(self, said: Any) -> Reading:
+        """What any report can show; raises NotUnderstood."""
+        reading: Reading = plain(said)
         return reading
 
 
-def take_snapshot(host: Host, query: dict[str, Any], script: Path = _SCRIPT) -> Reading | None:
+class Snapshot(Answer):
+    """Everything Cascade manages on a host, each part with its shape."""
+
+    def checked(self, said: Any) -> Reading:
+        return understood(said)
+
+
+def _unpacked(text: str) -> Any:
+    """The JSON that a script compressed; never more than the largest, however small it came."""
+    unpacking = zlib.decompressobj()
+    data = unpacking.decompress(base64.b64decode(text), _LARGEST_BYTES)
+    if not unpacking.eof:
+        raise NotUnderstood(f"it is cut off, or has more than {_LARGEST_BYTES} bytes")
+    return json.loads(data)
+
+
+def take_snapshot(host: Host, query: dict[str, Any]) -> Reading | None:
+    """What a host says of everything that the query asks for; None where it could not be asked."""
+    return answer_of(host, query, _SCRIPT, Snapshot)
+
+
+def answer_of(host: Host, query: dict[str, Any], script: Path, fact: type[Answer] = Answer) -> Reading | None:
     """What the script answers to the query on this host; None where it could not be asked."""
     text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{script.read_text()}"
     try:
         reading: Reading | None = host.get_fact(
-            Snapshot, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=PATIENCE_S
+            fact, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=PATIENCE_S
         )
     except (SSHException, EOFError, OSError):
         return None

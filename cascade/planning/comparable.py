@@ -20,7 +20,7 @@ _BY_KEY: dict[str, Callable[[Any], Any]] = {
     "Env": lambda item: item.partition("=")[0],
     "Mounts": lambda item: item["Target"],
     "Networks": lambda item: item["Target"],
-    "Ports": lambda item: f"{item['PublishedPort']}/{item['Protocol']}",
+    "Ports": lambda item: f"{item.get('PublishedPort', 'any')}/{item['Protocol']}",
     "Ulimits": lambda item: item["Name"],
     "Devices": lambda item: item["PathInContainer"],
     "Configs": lambda item: (item.get("File") or {}).get("Name", ""),

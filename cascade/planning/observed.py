@@ -74,6 +74,7 @@ _HOST_CONFIG = (
     "RestartPolicy",
     "PortBindings",
 )
+_NOT_READ = {"error": "it was not read"}
 _NAMED_BY_ENGINE = ("Hostname",)
 _DEFAULTED_BY_ENGINE = ("ShmSize", "LogConfig")
 
@@ -259,7 +260,7 @@ def _network_ids(manager: Snapshot | None) -> dict[str, str]:
 
 def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
     files = dict(snapshot["files"])
-    _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS), snapshot, wanted)
+    _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS, _NOT_READ), snapshot, wanted)
     for read_elsewhere in (SETTINGS_STAMP, LOCK_FILE):
         files.pop(read_elsewhere, None)
     readings: tuple[tuple[Kind, Any, Callable[[Any], Fields]], ...] = (
@@ -544,12 +545,12 @@ def _node(
 
 def earlier_entries(node: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
     """The IDs under which the same machine was a member before; they are down for good."""
-    hostname = node["Description"]["Hostname"]
+    hostname = node["Description"].get("Hostname")
     return sorted(
         other["ID"]
         for other in nodes
         if other["ID"] != node["ID"]
-        and other["Description"].get("Hostname") == hostname
+        and other["Description"].get("Hostname") == hostname is not None
         and other["Status"]["State"] == "down"
     )
 

@@ -77,11 +77,12 @@ _SPEC = {
     "Labels?": _LABELS,
     "TaskTemplate": _TASK_TEMPLATE,
     "Mode": {"Replicated!": {"Replicas!": int}},
-    "EndpointSpec?": {"Ports?": [{"Protocol": str, "PublishedPort?": int}]},
+    "EndpointSpec?": {"Ports?": [{"Protocol": str, "PublishedPort!": int}]},
 }
 _TASKS = [{"ID": str, "ServiceID": str, "NodeID~": str, "Slot~": int, "Status": _STATUS}]
 _ENGINE = {
     "api": str,
+    "apparmor!": bool,
     "started": float,
     "swarm": {"LocalNodeState": str, "NodeID": str, "NodeAddr": str, "ControlAvailable": bool},
     "images": [{"Id": str, "RepoDigests": [str], "Size": int}],
@@ -95,7 +96,7 @@ _MANAGER = {
         {
             "ID": str,
             "Spec": {"Availability": str, "Labels?": _LABELS},
-            "Description": {"Hostname": str},
+            "Description": {"Hostname!": str},
             "Status": _STATUS,
         }
     ],
@@ -115,6 +116,7 @@ _MANAGER = {
         {
             "ID": str,
             "Spec": _SPEC,
+            "Endpoint?": {"Ports?": [{"Protocol": str, "PublishedPort!": int}]},
             "PreviousSpec?": {"TaskTemplate!": _TASK_TEMPLATE},
             "UpdateStatus!": _STATUS,
         }
@@ -133,6 +135,7 @@ _PARTS: dict[str, Shape] = {
     "files": {**_OWNED, "sha256": str, "changed": float, "content~": str},
     "secret_files!": {**_OWNED, "sealed": bool, "in_place": bool},
     "units": {"enabled": bool, "active": bool},
+    "apparmor?": {"mode": str, "file": str},
 }
 
 
@@ -148,7 +151,11 @@ def understood(reading: Any) -> dict[str, Any]:
     reading = plain(reading)
     if not isinstance(reading, dict) or (missing := sorted(_missing(reading))):
         raise NotUnderstood(f"it has no {missing[0]}" if isinstance(reading, dict) else "it is no map")
-    parts = {name: _part(reading[name], shape) for name, shape in _named(_PARTS) if name in reading}
+    parts = {
+        name: _part(reading[name], shape)
+        for name, shape in _named(_PARTS)
+        if name in reading and not (reading[name] is None and f"{name}?" in _PARTS)
+    }
     if "error" in parts["files"]:
         raise NotUnderstood(parts["files"]["error"])
     return {**reading, **parts, "docker": _engine(reading["docker"])}
@@ -177,7 +184,7 @@ def plain(value: Any) -> Any:
 
 
 def _missing(reading: Mapping[str, Any]) -> set[str]:
-    return {name for name in (*_PARTS, "docker") if not name.endswith("!")} - reading.keys()
+    return {name for name in (*_PARTS, "docker") if not name.endswith(("!", "?"))} - reading.keys()
 
 
 def _named(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:

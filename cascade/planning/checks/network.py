@@ -218,8 +218,8 @@ def _owners(subject: Subject) -> dict[Spot, str]:
     if subject.facts.in_swarm(subject.host.name):
         for service in services:
             if (service["Spec"].get("Labels") or {}).get(LABEL_SYSTEM) != system:
-                for port in service.get("Endpoint", {}).get("Ports") or ():
-                    found[port["PublishedPort"], port["Protocol"]] = f"the service {service['Spec']['Name']}"
+                for port in (service.get("Endpoint") or {}).get("Ports") or ():
+                    found[port.get("PublishedPort", 0), port["Protocol"]] = f"the service {service['Spec']['Name']}"
     return found
 
 
