@@ -219,7 +219,8 @@ def _owners(subject: Subject) -> dict[Spot, str]:
         for service in services:
             if (service["Spec"].get("Labels") or {}).get(LABEL_SYSTEM) != system:
                 for port in (service.get("Endpoint") or {}).get("Ports") or ():
-                    found[port.get("PublishedPort", 0), port["Protocol"]] = f"the service {service['Spec']['Name']}"
+                    spot = port.get("PublishedPort", 0), port["Protocol"]
+                    found[spot] = f"the service {service['Spec']['Name']}"
     return found
 
 
