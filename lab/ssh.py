@@ -17,7 +17,7 @@ _QUIET = logging.getLogger("lab.ssh")
 _QUIET.addHandler(logging.NullHandler())
 
 
-def ask(port: int, lab_dir: Path, command: str) -> str:
+def ask(port: int, lab_dir: Path, command: str, timeout_s: float = TIMEOUT_S) -> str:
     """Run a command as the deploy user on the host behind a loopback port and return what it prints."""
     with paramiko.SSHClient() as client:
         client.set_log_channel(_QUIET.name)
@@ -25,7 +25,7 @@ def ask(port: int, lab_dir: Path, command: str) -> str:
         try:
             client.load_host_keys(str(keys.known_hosts(lab_dir)))
             _connect(client, port, lab_dir)
-            _, stdout, _ = client.exec_command(command, timeout=TIMEOUT_S)
+            _, stdout, _ = client.exec_command(command, timeout=timeout_s)
             return stdout.read().decode()
         except (OSError, EOFError, paramiko.SSHException) as error:
             where = f"SSH on 127.0.0.1:{port}"

@@ -1,0 +1,170 @@
+"""What the controls look at: one host's engine, files and processes, read and never changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from testinfra.host import Host as Machine
+
+PATHS = (
+    "/etc/containerd/config.toml",
+    "/etc/default/docker",
+    "/etc/docker",
+    "/etc/docker/daemon.json",
+    "/etc/sysconfig/docker",
+    "/run/containerd",
+    "/run/containerd/containerd.sock",
+    "/run/docker.sock",
+    "/usr/bin/containerd",
+    "/usr/bin/containerd-shim",
+    "/usr/bin/containerd-shim-runc-v1",
+    "/usr/bin/containerd-shim-runc-v2",
+    "/usr/bin/dockerd",
+    "/usr/bin/runc",
+    "/usr/sbin/dockerd",
+    "/usr/sbin/runc",
+    "/var/lib/docker",
+)
+UNITS = ("docker.service", "docker.socket")
+_UNIT_FILE = "systemctl show --value --property FragmentPath"
+_CERTIFICATES = "find /etc/docker/certs.d -type f 2>/dev/null || test ! -e /etc/docker/certs.d"
+_SSHD_IN_CONTAINERS = (
+    "for pid in $(pgrep -x sshd); do if grep -q docker /proc/$pid/cgroup; then echo $pid; fi; done"
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """Who owns a file, and what others may do with it."""
+
+    owner: str
+    group: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """One host as it was seen."""
+
+    info: Mapping[str, Any]
+    daemon: Mapping[str, Any]
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    files: Mapping[str, File]
+    unit_files: Mapping[str, str]
+    registry_certificates: tuple[str, ...]
+    docker_group: tuple[str, ...]
+    mount_of_data: str
+    audit_rules: str
+    listening: tuple[str, ...]
+    containers: tuple[Mapping[str, Any], ...]
+    statuses: Mapping[str, Mapping[str, str]]
+    set_id_files: Mapping[str, tuple[str, ...]]
+    images: tuple[Mapping[str, Any], ...]
+    history: Mapping[str, tuple[str, ...]]
+    networks: tuple[Mapping[str, Any], ...]
+    services: tuple[Mapping[str, Any], ...]
+    sshd_in_containers: tuple[str, ...]
+
+    @property
+    def swarm(self) -> Mapping[str, Any]:
+        """What the engine says of its Swarm."""
+        found: Mapping[str, Any] = self.info.get("Swarm") or {}
+        return found
+
+    @property
+    def cluster(self) -> Mapping[str, Any] | None:
+        """The Swarm's own settings, which only a manager tells."""
+        return self.swarm.get("Cluster") or None if self.swarm.get("ControlAvailable") else None
+
+
+def look_at(machine: Machine) -> Look:
+    """Read everything at once from a host, as root."""
+
+    def lines(command: str) -> tuple[str, ...]:
+        return tuple(machine.check_output(command).splitlines())
+
+    def inspected(what: str, listing: str) -> tuple[Mapping[str, Any], ...]:
+        ids = " ".join(sorted(set(lines(listing))))
+        return tuple(json.loads(machine.check_output(f"docker {what} inspect {ids}"))) if ids else ()
+
+    info = json.loads(machine.check_output("docker info --format '{{json .}}'"))
+    manager = bool((info.get("Swarm") or {}).get("ControlAvailable"))
+    containers = inspected("container", "docker ps --quiet --no-trunc")
+    pids = {name_of(item): item["State"]["Pid"] for item in containers}
+    images = inspected(
+        "image", "docker ps --no-trunc --format '{{.ID}}' | xargs -r docker inspect -f '{{.Image}}'"
+    )
+    main = machine.check_output("systemctl show --value --property MainPID docker.service")
+    unit_files = {unit: machine.check_output(f"{_UNIT_FILE} {unit}") for unit in UNITS}
+    certificates = lines(_CERTIFICATES)
+    return Look(
+        info=info,
+        daemon=json.loads(machine.check_output("cat /etc/docker/daemon.json 2>/dev/null || echo '{}'")),
+        arguments=_separated(machine.check_output(f"tr '\\0' '\\n' </proc/{main}/cmdline")),
+        environment=_variables(machine.check_output(f"tr '\\0' '\\n' </proc/{main}/environ")),
+        files=_files(machine, (*PATHS, *filter(None, unit_files.values()), *certificates)),
+        unit_files=unit_files,
+        registry_certificates=certificates,
+        docker_group=_members(machine.check_output("getent group docker || true")),
+        mount_of_data=machine.check_output("findmnt --noheadings --output TARGET --target /var/lib/docker"),
+        audit_rules=machine.check_output("if command -v auditctl >/dev/null; then auditctl -l; fi"),
+        listening=lines("ss --no-header --listening --tcp --numeric | awk '{print $4}'"),
+        containers=containers,
+        statuses=_statuses(machine, pids),
+        set_id_files={image["Id"]: _set_id_files(machine, image["Id"], containers) for image in images},
+        images=images,
+        history={
+            image["Id"]: lines(f"docker history --no-trunc --format '{{{{.CreatedBy}}}}' {image['Id']}")
+            for image in images
+        },
+        networks=inspected("network", "docker network ls --quiet --no-trunc"),
+        services=inspected("service", "docker service ls --quiet") if manager else (),
+        sshd_in_containers=lines(_SSHD_IN_CONTAINERS),
+    )
+
+
+def name_of(container: Mapping[str, Any]) -> str:
+    """What the engine calls a container, without the slot and the ID of a task."""
+    name: str = container["Name"].lstrip("/")
+    return name.split(".")[0]
+
+
+def _separated(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split("\n")))
+
+
+def _variables(text: str) -> dict[str, str]:
+    return {name: value for name, _, value in (line.partition("=") for line in _separated(text))}
+
+
+def _files(machine: Machine, paths: tuple[str, ...]) -> dict[str, File]:
+    command = "for path in %s; do if test -e $path; then stat -L -c '%%n %%U %%G %%a' $path; fi; done"
+    rows = (line.split() for line in machine.check_output(command % " ".join(paths)).splitlines())
+    return {path: File(owner, group, int(mode, 8)) for path, owner, group, mode in rows}
+
+
+def _members(line: str) -> tuple[str, ...]:
+    return tuple(filter(None, line.rpartition(":")[2].split(",")))
+
+
+def _statuses(machine: Machine, pids: Mapping[str, int]) -> dict[str, dict[str, str]]:
+    """What the kernel says of the first process of each container."""
+    if not pids:
+        return {}
+    paths = " ".join(f"/proc/{pid}/status" for pid in pids.values())
+    found: dict[str, dict[str, str]] = {str(pid): {} for pid in pids.values()}
+    for line in machine.check_output(f"grep --with-filename . {paths}").splitlines():
+        path, key, value = line.split(":", 2)
+        found[path.split("/")[2]][key] = value.strip()
+    return {name: found[str(pid)] for name, pid in pids.items()}
+
+
+def _set_id_files(machine: Machine, image: str, containers: tuple[Mapping[str, Any], ...]) -> tuple[str, ...]:
+    """The programs in an image that run as somebody else, seen in one container of it."""
+    pid = next(item["State"]["Pid"] for item in containers if item["Image"] == image)
+    found = machine.check_output(f"find /proc/{pid}/root/ -xdev -type f -perm /6000 -printf '/%P\\n'")
+    return tuple(found.splitlines())
