@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.verify.exceptions import Exempt, by_hand, exceptions, unexcused
 from tests.verify.look import PATHS, File, Look
 
 Seen = dict[str, Any]
+PAGE = Path(__file__).parents[2] / "docs/how-to/vm-hosts.md"
 UNIT_FILES = {unit: f"/usr/lib/systemd/system/{unit}" for unit in ("docker.service", "docker.socket")}
 CERTIFICATE, TLS = "/etc/docker/certs.d/mirror.example/ca.crt", ("tlscacert", "tlscert", "tlskey")
 # What the benchmark has in these sections; 1.2 is two, and 7.6, 7.8 and 7.9 are among those by hand.
@@ -319,3 +321,9 @@ def test_what_no_exception_covers_stays() -> None:
     fault = Fault("core_twin", "is privileged")
     assert unexcused("5.5", [fault]) == [fault]
     assert unexcused("2.15", [Fault("daemon.json", "live-restore is not true")]) == []
+
+
+def test_the_page_says_how_many_controls_there_are() -> None:
+    page = " ".join(PAGE.read_text().split())
+    assert f"{len(CONTROLS)} controls, each by its number" in page
+    assert f"names the {len(by_hand())} that only a person can judge" in page
