@@ -34,7 +34,7 @@ from cascade.planning.preflight import (
 )
 from cascade.planning.target import target_of
 from operations.look import Look, files_as_read
-from operations.snapshot import answer_of
+from operations.snapshot import Preflight, answer_of
 from operations.sources import EVERYBODYS, Sources
 from operations.trust import Refused, meet, place_of, why_not
 
@@ -111,7 +111,7 @@ def _read(host: Host, query: dict[str, Any]) -> tuple[Any, Skew | None]:
     The script says how long it ran, so only the way to it and back is uncertain.
     """
     sent = time.time()
-    reading = answer_of(host, query, SCRIPT)
+    reading = answer_of(host, query, SCRIPT, Preflight)
     if reading is None:
         return None, None
     clock = reading["clock"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP,
 from cascade.planning.observed import Snapshot as Reading
 from cascade.planning.resource import Kind
 from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
-from cascade.planning.understood import NotUnderstood, plain, understood
+from cascade.planning.understood import NotUnderstood, understood, understood_preflight
 from operations.ssh import PATIENCE_S
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
@@ -39,6 +39,8 @@ _READ_WHOLE = (DAEMON_SETTINGS, SETTINGS_STAMP, LOCK_FILE)
 class Answer(FactBase[Reading]):
     """Runs a script on standard input; an answer that cannot be read leaves the fact unknown, None."""
 
+    checked: Callable[[Any], Reading]
+
     def command(self) -> str:
         return "python3 -IS -"
 
@@ -48,17 +50,17 @@ class Answer(FactBase[Reading]):
         except (ValueError, zlib.error, RecursionError) as error:
             raise FactProcessError(f"the answer cannot be understood: {error}") from error
 
-    def checked(self, said: Any) -> Reading:
-        """What any report can show; raises NotUnderstood."""
-        reading: Reading = plain(said)
-        return reading
-
 
 class Snapshot(Answer):
     """Everything Cascade manages on a host, each part with its shape."""
 
-    def checked(self, said: Any) -> Reading:
-        return understood(said)
+    checked = staticmethod(understood)
+
+
+class Preflight(Answer):
+    """What the preflight checks on a host, each part with its shape."""
+
+    checked = staticmethod(understood_preflight)
 
 
 def _unpacked(text: str) -> Any:
@@ -75,7 +77,7 @@ def take_snapshot(host: Host, query: dict[str, Any]) -> Reading | None:
     return answer_of(host, query, _SCRIPT, Snapshot)
 
 
-def answer_of(host: Host, query: dict[str, Any], script: Path, fact: type[Answer] = Answer) -> Reading | None:
+def answer_of(host: Host, query: dict[str, Any], script: Path, fact: type[Answer]) -> Reading | None:
     """What the script answers to the query on this host; None where it could not be asked."""
     text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{script.read_text()}"
     try:

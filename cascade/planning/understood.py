@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cascade.model.strict import one_line, path_of
@@ -17,7 +17,8 @@ _DEEPEST = 50
 _API = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})+")
 
 # A shape is a type, a list of one shape, or a map of shapes by name. What stands under a name with ! may
-# be missing, under one with ~ be null, under one with ? either; the name * stands for every name.
+# be missing, under one with ~ be null, under one with ? either; the name * stands for every name. A tuple is
+# a list of as many items, each with a shape of its own.
 Shape = Any
 _MARKS = "!~?"
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -137,6 +138,43 @@ _PARTS: dict[str, Shape] = {
     "units": {"enabled": bool, "active": bool},
     "apparmor?": {"mode": str, "file": str},
 }
+_HOLDER = {"name": str, "pid": int, "containers": [str]}
+_CALLS = [(str, int, str)]
+_PREFLIGHT: dict[str, Shape] = {
+    "address": {"here": bool, "dynamic?": bool, "reason!": str, "others!": [str]},
+    "clock": {"at": float, "took": float},
+    "cpus": int,
+    "desktop": bool,
+    "devices": {"*": {"present": bool, "users": [_HOLDER]}},
+    "disk": {"*": {"device": int, "free": int}},
+    "dockerd~": str,
+    "engine~": {
+        "containers": [
+            {"id": str, "image": str, "labels": {"*~": str}, "name": str, "ports": [(int, str)]},
+        ],
+        "images_in_containerd": bool,
+        "proxy": str,
+        "root": str,
+        "system": str,
+    },
+    "firewall~": str,
+    "kernel": {
+        "apparmor": bool,
+        "cgroup": int,
+        "ipvs~": bool,
+        "overlay~": bool,
+        "release": str,
+        "vxlan~": bool,
+    },
+    "memory": int,
+    "os": {"codename": str, "distribution": str, "machine": str, "version": str},
+    "packages": [str],
+    "paths": {"*": bool},
+    "probes": {"answered": _CALLS, "reached": _CALLS, "taken": [(int, str)]},
+    "registries": {"*~": str},
+    "snap": bool,
+    "sockets": [{"holder~": _HOLDER, "port": int, "protocol": str}],
+}
 
 
 class NotUnderstood(ValueError):
@@ -148,9 +186,7 @@ def understood(reading: Any) -> dict[str, Any]:
 
     Raises NotUnderstood for what is no reading at all.
     """
-    reading = plain(reading)
-    if not isinstance(reading, dict) or (missing := sorted(_missing(reading))):
-        raise NotUnderstood(f"it has no {missing[0]}" if isinstance(reading, dict) else "it is no map")
+    reading = _with_parts(reading, (*_PARTS, "docker"))
     parts = {
         name: _part(reading[name], shape)
         for name, shape in _named(_PARTS)
@@ -159,6 +195,18 @@ def understood(reading: Any) -> dict[str, Any]:
     if "error" in parts["files"]:
         raise NotUnderstood(parts["files"]["error"])
     return {**reading, **parts, "docker": _engine(reading["docker"])}
+
+
+def understood_preflight(reading: Any) -> dict[str, Any]:
+    """The same for what the preflight reads; without the time it took nothing of it is of use."""
+    reading = _with_parts(reading, _PREFLIGHT)
+    parts: dict[str, Any] = {
+        name: None if reading[name] is None and f"{name}~" in _PREFLIGHT else _checked(reading[name], shape)
+        for name, shape in _named(_PREFLIGHT)
+    }
+    if "error" in parts["clock"]:
+        raise NotUnderstood(parts["clock"]["error"])
+    return {**reading, **parts}
 
 
 def plain(value: Any) -> Any:
@@ -183,8 +231,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _missing(reading: Mapping[str, Any]) -> set[str]:
-    return {name for name in (*_PARTS, "docker") if not name.endswith(("!", "?"))} - reading.keys()
+def _with_parts(reading: Any, parts: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(plain(reading), dict):
+        raise NotUnderstood("it is no map")
+    required = {name.rstrip(_MARKS) for name in parts if not name.endswith(("!", "?"))}
+    if missing := sorted(required - reading.keys()):
+        raise NotUnderstood(f"it has no {missing[0]}")
+    return {**reading}
 
 
 def _named(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
@@ -233,6 +286,12 @@ def _faults(value: Any, shape: Shape, place: tuple[int | str, ...]) -> Iterator[
         else:
             for number, item in enumerate(value):
                 yield from _faults(item, shape[0], (*place, number))
+    elif isinstance(shape, tuple):
+        if not isinstance(value, list) or len(value) != len(shape):
+            yield from _other(value, f"a list of {len(shape)}", place)
+        else:
+            for number, item in enumerate(value):
+                yield from _faults(item, shape[number], (*place, number))
     elif not _is(value, shape):
         yield from _other(value, _KINDS[shape], place)
 
@@ -251,9 +310,10 @@ def _other(value: Any, kind: str, place: tuple[int | str, ...]) -> Iterator[str]
 def _map_faults(
     value: Mapping[str, Any], shape: Mapping[str, Shape], place: tuple[int | str, ...]
 ) -> Iterator[str]:
-    if "*" in shape:
+    for marked in shape.keys() & {"*", "*~"}:
         for name, item in value.items():
-            yield from _faults(item, shape["*"], (*place, name))
+            if item is not None or marked == "*":
+                yield from _faults(item, shape[marked], (*place, name))
         return
     for marked, inner in shape.items():
         name = marked.rstrip(_MARKS)

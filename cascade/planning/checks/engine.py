@@ -119,7 +119,7 @@ def _differing(subject: Subject) -> list[str]:
 
 
 def _of(container: Mapping[str, Any], system: str) -> bool:
-    return bool(container["labels"][LABEL_SYSTEM] == system)
+    return bool(container["labels"].get(LABEL_SYSTEM) == system)
 
 
 def registries_of(subject: Subject) -> dict[str, list[str]]:

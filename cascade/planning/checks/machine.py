@@ -197,5 +197,5 @@ def _ours(subject: Subject, process: Mapping[str, Any]) -> bool:
     """Whether a process runs in a container of this system."""
     engine = subject.part("engine") or {"containers": ()}
     system = subject.fleet.settings.system
-    ours = {item["id"] for item in engine["containers"] if item["labels"][LABEL_SYSTEM] == system}
+    ours = {item["id"] for item in engine["containers"] if item["labels"].get(LABEL_SYSTEM) == system}
     return not ours.isdisjoint(process["containers"])

@@ -211,7 +211,7 @@ def _owners(subject: Subject) -> dict[Spot, str]:
     found = {
         (port, protocol): f"the container {item['name']} ({item['image']})"
         for item in engine["containers"]
-        if item["labels"][LABEL_SYSTEM] != system
+        if item["labels"].get(LABEL_SYSTEM) != system
         for port, protocol in item["ports"]
     }
     services = subject.facts.engine(subject.fleet.manager.name).get("services", ())
@@ -235,6 +235,6 @@ def _stranger(subject: Subject, holders: Mapping[Spot, Mapping[str, Any] | None]
         return None
     for item in (subject.part("engine") or {"containers": ()})["containers"]:
         if item["id"] in holder["containers"]:
-            ours = item["labels"][LABEL_SYSTEM] == subject.fleet.settings.system
+            ours = item["labels"].get(LABEL_SYSTEM) == subject.fleet.settings.system
             return None if ours else f"{_who(holder)} of the container {item['name']}"
     return _who(holder)

@@ -39,6 +39,13 @@ class Unread(Exception):
     """A part of the host's reading that a check needs could not be read."""
 
 
+class _Told(dict[str, Any]):
+    """What was said of each thing that was asked for; a host that says nothing of one leaves it unread."""
+
+    def __missing__(self, name: str) -> Any:
+        raise Unread(f"nothing was said of {name}")
+
+
 @dataclass(frozen=True)
 class Skew:
     """How far a host's clock is ahead of the deploying machine's, and how well that is known; seconds."""
@@ -100,7 +107,7 @@ class Subject:
         found = self.facts.readings[self.host.name][name]
         if isinstance(found, dict) and "error" in found:
             raise Unread(found["error"])
-        return found
+        return _Told(found) if isinstance(found, dict) else found
 
     def setting(self, line: str) -> str:
         """The next step of somebody whose group_data is wrong about this host."""
