@@ -26,7 +26,7 @@ def hosts_of(inventory: Path) -> dict[str, Mapping[str, Any]]:
     groups = runpy.run_path(str(inventory))
     listed = (group for name, group in groups.items() if not name.startswith("_") and isinstance(group, list))
     entries = (item if isinstance(item, tuple) else (item, {}) for group in listed for item in group)
-    return {name: data for name, data in entries}
+    return dict(entries)
 
 
 def ssh_config(name: str, data: Mapping[str, Any]) -> str:
