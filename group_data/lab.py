@@ -25,7 +25,7 @@ images = {
 # The groups reserve 19 CPUs on MainPC; the machine that carries both hosts may have two.
 reservation_scale = 0.08
 
-absent = frozenset(("gpu", "/dev/snd", "realtime", "ipvs", "clock"))
+absent = frozenset(("gpu", "/dev/snd", "realtime", "open-files", "ipvs", "clock"))
 
 # 114 health checks every ten seconds would keep two cores busy.
 health_timing = HealthTiming(interval=30, start_interval=0.25)

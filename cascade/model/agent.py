@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from cascade.model.compose import Attachments, Environment, HealthCheck, Mount, untemplated
+from cascade.model.hardening import Security
 from cascade.model.names import fits
 from cascade.model.quantities import Cpus, MemoryBytes, SomeSeconds, Whole
 from cascade.model.secrets import SecretUse
@@ -40,6 +41,7 @@ class Agent(Strict):
     volumes: tuple[Mount, ...] = ()
     secrets: tuple[SecretUse, ...] = ()
     networks: Attachments = {}
+    security: Security | None = None
     memory_limit: MemoryBytes | None = None
     cpus: Cpus | None = None
     deadline: SomeSeconds | None = None

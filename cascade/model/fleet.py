@@ -24,6 +24,7 @@ from cascade.model.options import Options
 from cascade.model.secrets import UNKNOWN_DIGITS, Secret, longest_name, swarm_prefix
 from cascade.model.service import GroupFile, Service
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of, twice
+from cascade.model.weaker import hardening_problems
 from cascade.model.wording import shown
 from cascade.model.workload import Workload, workloads_of, workloads_of_service
 
@@ -155,6 +156,17 @@ class Fleet:
     def eligible(self, workload: Workload) -> tuple[Host, ...]:
         """The hosts that a workload's constraints admit."""
         return self.meeting(workload.constraints)
+
+    def written_volumes(self, workload: Workload) -> list[tuple[str, str]]:
+        """The hosts and names of the volumes that a workload may write, if its user is told by number."""
+        names = [mount.source for mount in workload.mounts if mount.type == "volume" and not mount.read_only]
+        return [(host.name, name) for host in self.eligible(workload) for name in names if workload.owner]
+
+    @cached_property
+    def volume_owners(self) -> dict[tuple[str, str], str]:
+        """Who writes each volume, by host and name; none where nobody does, or nobody knows."""
+        workloads = (workload for found in self.all_workloads.values() for workload in found)
+        return {place: one.owner for one in workloads for place in self.written_volumes(one)}
 
     def meeting(self, constraints: Iterable[str]) -> tuple[Host, ...]:
         """The hosts that all of these constraints admit."""
@@ -446,6 +458,27 @@ def _name_problems(fleet: Fleet) -> Iterator[Problem]:
                 yield Problem(group.file, path, f"{who} answers to {name} on {network} too", fix)
 
 
+def _hardening_problems(fleet: Fleet) -> Iterator[Problem]:
+    for group, name, service in fleet.services:
+        yield from hardening_problems(group.file, f"services.{name}", service)
+
+
+def _owner_problems(fleet: Fleet) -> Iterator[Problem]:
+    """A volume has one owner, so its writers are one user."""
+    first: dict[tuple[str, str], tuple[str, Workload]] = {}
+    told = set()
+    for group, name, workload in fleet.readable_workloads:
+        faulty = any(map(constraint_fault, workload.constraints))
+        for place in () if faulty else fleet.written_volumes(workload):
+            user, other = first.setdefault(place, (workload.owner, workload))
+            path = f"services.{name}.volumes"
+            if workload.owner != user and (group.file, path, place[1]) not in told:
+                told.add((group.file, path, place[1]))
+                reason = f"{workload.agent} writes {place[1]} as {workload.owner}, {other.agent} as {user}"
+                fix = "give both the same user, or mount it read-only in one"
+                yield Problem(group.file, path, reason, fix)
+
+
 def _config_problems(fleet: Fleet) -> Iterator[Problem]:
     """The Swarm does not tell names of configs apart by letter case."""
     taken: dict[str, str] = {}
@@ -515,6 +548,8 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_placement_problems, "hosts node_labels swarm_role"),
     (_port_problems, "node_labels swarm_role ssh_port"),
     (_name_problems, ""),
+    (_hardening_problems, ""),
+    (_owner_problems, "hosts node_labels swarm_role"),
     (_config_problems, ""),
     (_secret_problems, "system"),
     (_image_problems, "images"),

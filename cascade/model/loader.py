@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cascade.model.document import read_document
+from cascade.model.hardening import Weaker
 from cascade.model.keys import refusals, without
 from cascade.model.salvage import MOST, salvage
 from cascade.model.service import GroupFile
@@ -31,8 +32,12 @@ _STAND_INS: dict[str, Any] = {
 
 _A_SERVICE = len(("services", "name"))
 
+# Where the reasons stand for what is weaker than the default.
+_REASONS = {"exceptions", "profile", "security", "x-security"}
 # What a check of the whole says of one key is in doubt when one of these could not be read.
-_RESTS_ON = {
+_RESTS_ON: dict[str, set[str]] = {
+    **dict.fromkeys(get_args(Weaker), _REASONS),
+    "cap_add": {"user", *_REASONS},
     "configs": {"secrets", "source", "target", "tmpfs", "volumes", "x-agents"},
     "constraints": {"placement", "deploy"},
     "environment": {"configs", "secrets", "source", "target", "tmpfs", "volumes", "x-agents"},
@@ -41,11 +46,14 @@ _RESTS_ON = {
     "depends_on": {"name", "services", "startup_order", "x-agents"},
     "max_replicas_per_node": {"placement", "deploy", "replicas"},
     "networks": {"x-agents"},
+    "pids": _REASONS,
+    "pids_limit": {"deploy", "limits", "pids", "resources", *_REASONS},
     "ports": {"deploy", "port", "protocol", "target", "x-agents"},
     "resources": {"cpus", "deploy", "limits", "memory", "memory_limit", "reservations", "x-agents"},
     "secrets": {"configs", "source", "target", "tmpfs", "volumes", "x-agents"},
+    "security": {*get_args(Weaker), *_REASONS},
     "services": {"depends_on", "name", "x-agents"},
-    "volumes": {"tmpfs", "x-agents"},
+    "volumes": {"tmpfs", "x-agents", *_REASONS},
     "x-agents": {"depends_on", "name", "startup_order"},
 }
 

@@ -37,10 +37,6 @@ def _image(name: str) -> str:
     return name
 
 
-def _user(user: str) -> str:
-    return _check_user(user) if user else user
-
-
 def _host_name(name: str) -> str:
     return check_host_name(name) if name else name
 
@@ -79,7 +75,7 @@ def _namespaced(name: str) -> str:
 
 
 ImageName = Annotated[str, AfterValidator(_image)]
-User = AfterValidator(_user)
+User = AfterValidator(_check_user)
 WorkingDir = Annotated[str, AfterValidator(_working_dir)]
 HostName = AfterValidator(_host_name)
 StopSignal = Annotated[str, BeforeValidator(_signal)]

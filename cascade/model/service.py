@@ -21,7 +21,6 @@ from cascade.model.compose import (
     ExtraHosts,
     HealthCheck,
     Labels,
-    Logging,
     Mount,
     Pids,
     Port,
@@ -32,7 +31,6 @@ from cascade.model.compose import (
     Texts,
     Tmpfs,
     Tmpfses,
-    Ulimit,
     Untemplated,
 )
 from cascade.model.configs import (
@@ -44,10 +42,20 @@ from cascade.model.configs import (
     FileUse,
     configs_of,
 )
+from cascade.model.hardening import (
+    DEFAULT_PROCESSES,
+    DEFAULT_USER,
+    DROPPED,
+    LIMITS,
+    LOGS,
+    Limits,
+    Logs,
+    Security,
+)
 from cascade.model.names import fits
 from cascade.model.networks import NetworkName, check_network
 from cascade.model.order import agent_order, waves
-from cascade.model.process import HostName, ImageName, StopSignal, UlimitName, User, WorkingDir
+from cascade.model.process import HostName, ImageName, StopSignal, User, WorkingDir
 from cascade.model.quantities import MemoryBytes, Seconds, SomeSeconds, Whole
 from cascade.model.secrets import FOLDER, Secret, SecretName, SecretSource, SecretUse, secrets_of
 from cascade.model.security import SecurityOptions
@@ -88,7 +96,8 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 class Service(Strict):
     """What the agents of a group share, or one workload by itself.
 
-    `attach` and `expose` have no effect, as in a Compose that runs in the background.
+    `attach` and `expose` have no effect, as in a Compose that runs in the background. What confines it is
+    in force unless the file says otherwise; what is weaker needs a reason under `x-security`.
     """
 
     image: ImageName
@@ -116,23 +125,24 @@ class Service(Strict):
     init: bool = True
     stop_grace_period: Seconds = 10
     stop_signal: StopSignal = "SIGTERM"
-    user: Annotated[Text, User] = ""
+    user: Annotated[Text, User] = DEFAULT_USER
     working_dir: WorkingDir = ""
     hostname: Annotated[Untemplated, HostName] = ""
-    read_only: bool = False
+    read_only: bool = True
     tmpfs: Tmpfses = ()
     cap_add: tuple[Capability, ...] = ()
-    cap_drop: tuple[Capability, ...] = ()
+    cap_drop: tuple[Capability, ...] = DROPPED
     security_opt: SecurityOptions = ()
     devices: tuple[Device, ...] = ()
     shm_size: MemoryBytes | None = None
-    ulimits: dict[UlimitName, Ulimit] = {}
+    ulimits: Limits = LIMITS
     sysctls: Sysctls = {}
     labels: Labels = {}
-    logging: Logging | None = None
+    logging: Logs = LOGS
     extra_hosts: ExtraHosts = ()
     runtime: Literal["nvidia"] | None = None
     agents: tuple[Agent, ...] = Field((), alias="x-agents")
+    security: Security = Field(Security(), alias="x-security")
     scale: Scale | None = Field(None, alias="x-scale")
     deadline: SomeSeconds | None = Field(None, alias="x-deadline")
 
@@ -153,8 +163,8 @@ class Service(Strict):
     @property
     def pids(self) -> int:
         """How many processes and threads a container may have; 0 for any number."""
-        limit = self.pids_limit or self.deploy.resources.limits.pids or 0
-        return max(0, limit)
+        said = (self.pids_limit, self.deploy.resources.limits.pids, DEFAULT_PROCESSES)
+        return max(0, next(limit for limit in said if limit is not None))
 
     @property
     def why_container(self) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from posixpath import normpath
 from typing import Literal
 
 from cascade.model.agent import Agent, kebab_case
-from cascade.model.compose import Attachment, HealthCheck, HealthTiming, Mount, Port
+from cascade.model.compose import Attachment, HealthCheck, HealthTiming, Mount, Port, Tmpfs
 from cascade.model.configs import Config, ConfigUse
+from cascade.model.hardening import TMP, Security, numeric_user
 from cascade.model.quantities import nano_cpus
 from cascade.model.secrets import Secret, SecretUse
 from cascade.model.service import GroupFile, Service
@@ -146,6 +148,25 @@ class Workload:
             else mount
             for mount in (*self.service.volumes, *own)
         )
+
+    @property
+    def tmpfs(self) -> tuple[Tmpfs, ...]:
+        """File systems in memory: /tmp too, where the root can only be read and nothing else is there."""
+        said = self.service.tmpfs
+        taken = [mount.target for mount in self.mounts] + [mount.target for mount in said]
+        free = TMP.target not in map(normpath, taken)
+        return (*said, TMP) if self.service.read_only and free else said
+
+    @property
+    def owner(self) -> str:
+        """Whom the files that it writes belong to, `1000:1000`; empty for a user that is told by name."""
+        numbers = numeric_user(self.service.user)
+        return f"{numbers[0]}:{numbers[1]}" if numbers else ""
+
+    @property
+    def security(self) -> Security:
+        own = self.declared.security if self.declared else None
+        return own or self.service.security
 
     @property
     def config_files(self) -> tuple[tuple[Config, ConfigUse], ...]:

@@ -98,7 +98,7 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
         *(
-            Desired("volumes", key, {"driver": "local", "options": {}})
+            Desired("volumes", key, {"driver": "local", "options": {}, **_owner(fleet, key)})
             for key in _volumes(fleet, fleet.workloads)
         ),
         *_configs(fleet, _all(fleet.workloads)),
@@ -237,6 +237,12 @@ def _volumes(fleet: Fleet, groups: Mapping[str, tuple[Workload, ...]]) -> list[K
             for host in fleet.eligible(workload)
         }
     )
+
+
+def _owner(fleet: Fleet, volume: Key) -> Fields:
+    """The user that writes a volume, who cannot where it is another's."""
+    owner = fleet.volume_owners.get((volume.host, volume.name))
+    return {"owner": owner} if owner else {}
 
 
 def _configs(fleet: Fleet, workloads: Iterable[Workload]) -> list[Desired]:

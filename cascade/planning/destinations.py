@@ -36,6 +36,9 @@ _CONFIG = Destination("a config in the Swarm, and a file on the hosts of host co
 _SECRET = Destination("a secret in the Swarm; for host containers a file in their hosts' memory")
 _SECRETS = Destination(f"{_CONTAINER}.Secrets", "HostConfig.Mounts")
 
+_SECURITY = Destination(f"{_CONTAINER}.Privileges", "HostConfig.SecurityOpt")
+_REASON = Destination(f"{NO_EFFECT} but that the weaker value beside it is taken")
+
 
 def _health(prefix: str) -> dict[str, Destination]:
     return {
@@ -145,7 +148,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.restart": Destination("TaskTemplate.RestartPolicy", "HostConfig.RestartPolicy"),
     "services.*.runtime": Destination("met by the host's default runtime"),
     "services.*.secrets": _SECRETS,
-    "services.*.security_opt": Destination(f"{_CONTAINER}.Privileges", "HostConfig.SecurityOpt"),
+    "services.*.security_opt": _SECURITY,
     "services.*.shm_size": Destination("HostConfig.ShmSize"),
     "services.*.stdin_open": Destination(f"{_CONTAINER}.OpenStdin", "OpenStdin"),
     "services.*.stop_grace_period": Destination(f"{_CONTAINER}.StopGracePeriod", "StopTimeout"),
@@ -174,10 +177,14 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.x-agents.port": Destination(f"{_CONTAINER}.Env", "Env"),
     "services.*.x-agents.realtime_priority": Destination(f"{_CONTAINER}.Ulimits", "HostConfig.Ulimits"),
     "services.*.x-agents.secrets": _SECRETS,
+    "services.*.x-agents.security": _SECURITY,
+    "services.*.x-agents.security.exceptions": _REASON,
     "services.*.x-agents.startup_order": Destination("the order of the start, in waves"),
     "services.*.x-agents.state_sync": Destination(f"{_CONTAINER}.Env", "Env"),
     **_mounts("services.*.x-agents.volumes"),
     "services.*.x-deadline": Destination(_DEADLINE),
+    "services.*.x-security": _SECURITY,
+    "services.*.x-security.exceptions": _REASON,
     "services.*.x-scale": Destination("a range inside which a replica count is no drift", _ONE_HOST),
 }
 

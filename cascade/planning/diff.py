@@ -59,8 +59,10 @@ def diff_fields(desired: Any, observed: Any, path: str = "") -> Iterator[FieldCh
 
 
 def _action(key: Key, fields: tuple[FieldChange, ...]) -> Action:
-    """A container cannot be changed, only started; of a config only the labels; a network or volume not."""
-    if key.kind in ("network", "volume"):
+    """A container cannot be changed, only started; of a config only the labels, of a volume its owner."""
+    if key.kind == "network":
+        return "replace"
+    if key.kind == "volume" and any(field.path != "owner" for field in fields):
         return "replace"
     if key.kind == "config" and any(field.path == "sha256" for field in fields):
         return "replace"

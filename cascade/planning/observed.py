@@ -391,17 +391,26 @@ def _observe_engine(observed: Observed, host: str, engine: Mapping[str, Any], wa
         _engine_fault(observed, host, f"its part of the Swarm is {swarm}: wait for it, or see `docker info`")
         return
     for volume in engine["volumes"]:
-        options = volume.get("Options") or {}
-        observed.resources[Key(host, "volume", volume["Name"])] = {
-            "driver": volume["Driver"],
-            "options": options,
-        }
+        _observe_volume(observed, Key(host, "volume", volume["Name"]), volume, wanted)
     present = {reference for image in engine["images"] for reference in (image["Id"], *image["RepoDigests"])}
     for key, fields in wanted.items():
         if key.host == host and key.kind == "image" and fields["present"] in present:
             observed.resources[key] = fields
     for item in engine["containers"]:
         _observe_container(observed, host, item, wanted)
+
+
+def _observe_volume(observed: Observed, key: Key, volume: Mapping[str, Any], wanted: Resources) -> None:
+    """Its owner only where one is wanted; others are nobody's business."""
+    fields = {"driver": volume["Driver"], "options": volume.get("Options") or {}}
+    if "owner" in wanted.get(key, {}):
+        owner = volume["Owner"]
+        if isinstance(owner, dict):
+            observed.unknown.append(Unknown(key.host, f"volume {key.name}", owner["error"]))
+            observed.not_read.add(key)
+            return
+        fields["owner"] = owner
+    observed.resources[key] = fields
 
 
 def _observe_container(observed: Observed, host: str, item: Mapping[str, Any], wanted: Resources) -> None:

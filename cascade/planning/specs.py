@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
+from cascade.model import seccomp
 from cascade.model.apparmor import profile_of_group
 from cascade.model.compose import HealthCheck, Mount, Placement, Port, RestartPolicy, Tmpfs, TmpfsOptions
 from cascade.model.configs import Config, ConfigUse
@@ -19,7 +20,6 @@ from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
 from cascade.model.secrets import Secret, SecretUse
-from cascade.model.security import SecurityOption
 from cascade.model.service import Service
 from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
 
@@ -51,7 +51,7 @@ def digest(spec: Mapping[str, Any]) -> str:
 def service_spec(workload: Workload, fleet: Fleet) -> Spec:
     """The Swarm service of a workload; networks are named, not numbered."""
     hosts = fleet.eligible(workload)
-    deploy = workload.service.deploy
+    deploy, logs = workload.service.deploy, workload.service.logging
     spec = {
         "Name": workload.name,
         "TaskTemplate": {
@@ -63,7 +63,7 @@ def service_spec(workload: Workload, fleet: Fleet) -> Spec:
                 {"Target": name, "Aliases": sorted(aliases)}
                 for name, aliases in workload.networks(fleet.settings.system).items()
             ],
-            **_log_driver(workload),
+            "LogDriver": {"Name": logs.driver, "Options": dict(logs.options)},
             "ForceUpdate": 0,
             "Runtime": "container",
         },
@@ -135,7 +135,7 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
         "Env": _environment(workload.environment | {"REPLICA_SLOT": "{{.Task.Slot}}"}),
         "Dir": service.working_dir,
         "User": service.user,
-        "Mounts": [_mount(mount) for mount in workload.mounts] + [_tmpfs(mount) for mount in service.tmpfs],
+        "Mounts": [_mount(mount) for mount in workload.mounts] + [_tmpfs(mount) for mount in workload.tmpfs],
         "StopSignal": service.stop_signal,
         "StopGracePeriod": nanoseconds(service.stop_grace_period),
         "Healthcheck": _health(workload.health),
@@ -155,9 +155,9 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
                 "DNSConfig": _dns(service, "Nameservers", "Search", "Options"),
                 "Configs": [_config(*found) for found in workload.config_files],
                 "Secrets": [_secret(fleet, *found) for found in workload.secret_files],
-                "Privileges": _privileges(service.security_opt),
             }
         ),
+        "Privileges": {"NoNewPrivileges": True, "Seccomp": _seccomp(system_calls(workload))},
     }
 
 
@@ -193,10 +193,10 @@ def _secret_mount(place: str, use: SecretUse) -> Spec:
     return {"Type": "bind", "Source": f"{SECRET_FOLDER}/{place}", "Target": use.path, "ReadOnly": True}
 
 
-def _privileges(options: Iterable[SecurityOption]) -> Spec:
-    said = {option.name: option.value for option in options}
-    seccomp = _seccomp(said["seccomp"]) if "seccomp" in said else {}
-    return _said({"NoNewPrivileges": "no-new-privileges" in said, "Seccomp": seccomp})
+def system_calls(workload: Workload) -> str:
+    """The seccomp profile of a workload as JSON: the file's own, or that of its name; or `unconfined`."""
+    said = {option.name: option.value for option in workload.service.security_opt}
+    return said["seccomp"] if "seccomp" in said else seccomp.profile(workload.security.profile)
 
 
 def _seccomp(profile: str) -> Spec:
@@ -248,11 +248,13 @@ def _tmpfs_options(mount: Tmpfs | TmpfsOptions) -> Spec:
 
 
 def _ulimits(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
+    absent = frozenset[str]().union(*(host.absent for host in hosts))
     limits = {
         name: {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
         for name, limit in workload.service.ulimits.items()
+        if name != "nofile" or "open-files" not in absent
     }
-    if workload.realtime and not any("realtime" in host.absent for host in hosts):
+    if workload.realtime and "realtime" not in absent:
         limits["rtprio"] = {"Name": "rtprio", "Soft": REALTIME_PRIORITY, "Hard": REALTIME_PRIORITY}
     return [limits[name] for name in sorted(limits)]
 
@@ -315,11 +317,6 @@ def _update(workload: Workload) -> Spec:
     }
 
 
-def _log_driver(workload: Workload) -> Spec:
-    logging = workload.service.logging
-    return {"LogDriver": {"Name": logging.driver, "Options": dict(logging.options)}} if logging else {}
-
-
 def container_body(workload: Workload, fleet: Fleet) -> Spec:
     """The host container of a workload: the body that creates it, under the workload's name."""
     (host,) = fleet.eligible(workload)
@@ -362,6 +359,11 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "Ulimits": in_swarm["Ulimits"],
             "Sysctls": in_swarm["Sysctls"],
             "ExtraHosts": list(service.extra_hosts),
+            "SecurityOpt": [
+                "no-new-privileges=true",
+                f"seccomp={system_calls(workload)}",
+                f"apparmor={profile_of_group(workload.group)}",
+            ],
             "Init": service.init,
             "ReadonlyRootfs": service.read_only,
             "NanoCpus": share.cpu_limit or 0,
@@ -369,14 +371,10 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
             "MemoryReservation": _scaled(share.memory_reservation, host.reservation_scale, LEAST_MEMORY) or 0,
             "RestartPolicy": _container_restart(service.restart_policy),
             "PortBindings": _bindings(workload.ports),
-            "SecurityOpt": [
-                *(f"{option.name}={option.value}" for option in service.security_opt),
-                f"apparmor={profile_of_group(workload.group)}",
-            ],
             **_said({"PidsLimit": service.pids, "GroupAdd": list(service.group_add)}),
             **_dns(service, "Dns", "DnsSearch", "DnsOptions"),
             **({"ShmSize": service.shm_size} if service.shm_size else {}),
-            **_container_logging(workload),
+            "LogConfig": {"Type": service.logging.driver, "Config": dict(service.logging.options)},
         },
         "NetworkingConfig": {
             "EndpointsConfig": {
@@ -406,8 +404,3 @@ def _container_restart(policy: RestartPolicy) -> Spec:
     if policy.condition == "on-failure":
         return {"Name": "on-failure", "MaximumRetryCount": policy.max_attempts or 0}
     return {"Name": "no" if policy.condition == "none" else "always", "MaximumRetryCount": 0}
-
-
-def _container_logging(workload: Workload) -> Spec:
-    logging = workload.service.logging
-    return {"LogConfig": {"Type": logging.driver, "Config": dict(logging.options)}} if logging else {}

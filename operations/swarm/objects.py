@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from cascade.planning.specs import LABEL_SYSTEM
+from operations.host.engine import shell
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 from operations.swarm.removal import remove
@@ -48,9 +50,14 @@ def create_network(run: Run, host: Host, change: Change) -> None:
 
 
 def create_volume(run: Run, host: Host, change: Change) -> None:
-    """A named volume on its host; a volume of that name that is there is kept."""
-    labels = {LABEL_SYSTEM: run.fleet.settings.system}
-    run.client(host.name).create_volume(change.key.name, driver=change.desired["driver"], labels=labels)
+    """A named volume on its host that belongs to who writes it; one of that name that is there is kept."""
+    client, name = run.client(host.name), change.key.name
+    if change.action == "create":
+        labels = {LABEL_SYSTEM: run.fleet.settings.system}
+        client.create_volume(name, driver=change.desired["driver"], labels=labels)
+    if owner := change.desired.get("owner"):
+        folder = client.inspect_volume(name)["Mountpoint"]
+        shell(host, f"chown -Rh -- {shlex.quote(owner)} {shlex.quote(folder)}")
 
 
 def create_config(run: Run, host: Host, change: Change) -> None:

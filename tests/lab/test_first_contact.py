@@ -24,7 +24,7 @@ SETTINGS = """
 from cascade.model.compose import HealthTiming
 
 reservation_scale = 0.08
-absent = frozenset(("gpu", "/dev/snd", "realtime", "ipvs", "clock"))
+absent = frozenset(("gpu", "/dev/snd", "realtime", "open-files", "ipvs", "clock"))
 health_timing = HealthTiming(interval=30, start_interval=0.25)
 """
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"

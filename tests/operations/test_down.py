@@ -87,7 +87,8 @@ def foreign_service(converged: Snapshots) -> None:
 
 def foreign_network(converged: Snapshots) -> None:
     networks = converged["mainpc"]["docker"]["networks"]
-    networks.append({**networks[0], "Name": "more", "Labels": None})
+    ours = next(network for network in networks if network["Name"] == "cascade-internal")
+    networks.append({**ours, "Name": "more", "Labels": None})
 
 
 def foreign_node(converged: Snapshots) -> None:

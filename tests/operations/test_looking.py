@@ -35,7 +35,7 @@ _names = ("core", "ai-engine", "request-handler", "memory-learning", "audio-real
     "auxiliary", "pc2-core", "pc2-apps")
 _digest = "sha256:" + "0" * 64
 images = {f"cascade/{name}": RegistryImage(reference=f"r.invalid/{name}@{_digest}") for name in _names}
-absent = frozenset(("gpu", "/dev/snd", "realtime", "ipvs", "clock"))
+absent = frozenset(("gpu", "/dev/snd", "realtime", "open-files", "ipvs", "clock"))
 docker_source = "distribution"
 """
 SSH_KEYGEN = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f")

@@ -14,11 +14,13 @@ import yaml
 
 from cascade.model.compose import HealthTiming
 from cascade.model.fleet import Fleet, FleetSettings, assemble
+from cascade.model.hardening import Security
 from cascade.model.host import Host
 from cascade.model.image import ArchiveImage, RegistryImage
 from cascade.model.loader import group_of as read_document
 from cascade.model.loader import load_group_files
 from cascade.model.service import GroupFile
+from cascade.model.weaker import weaknesses
 from cascade.model.workload import Workload, workloads_of
 
 # A service that says something under every key; what makes a host container of it comes beside.
@@ -54,7 +56,7 @@ healthcheck:
 init: true
 stop_grace_period: 3s
 stop_signal: SIGINT
-user: "1000"
+user: "0"
 working_dir: /app
 hostname: den
 read_only: true
@@ -178,7 +180,10 @@ def workloads(group_of: Callable[..., GroupFile]) -> Callable[..., dict[str, Wor
 def alpha(
     home_fleet: Fleet, group_of: Callable[..., GroupFile]
 ) -> Callable[..., tuple[tuple[Workload, ...], Fleet]]:
-    """The workloads of such a group and their fleet of one host; further keys are the host's."""
+    """The workloads of such a group and their fleet of one host; further keys are the host's.
+
+    What is weaker than the default has a reason.
+    """
 
     def build(
         service: str = "{}", agents: str = "[{name: Fox}]", **host: Any
@@ -191,6 +196,11 @@ def alpha(
             configs={"settings": {"content": "colour: red"}, "other": {"content": "x", "name": "taken"}},
             secrets={"password": {"external": True}, "token": {"x-generate": {}, "name": "key"}},
         )
+        only_service = group.services["alpha"]
+        if "security" not in only_service.model_fields_set:
+            reasons = {found.key: "A test needs it." for found in weaknesses("", only_service)}
+            security = Security(exceptions=reasons)
+            group.services["alpha"] = only_service.model_copy(update={"security": security})
         images = {"alpha/image": RegistryImage(reference=f"alpha/image@sha256:{'0' * 64}")}
         settings = home_fleet.settings.model_copy(update={"phases": (("alpha",),), "images": images})
         only = Host.model_validate({**home_fleet.manager.model_dump(), **host})

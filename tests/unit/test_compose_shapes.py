@@ -148,6 +148,7 @@ def test_short_and_long_forms_of_the_same_become_the_same(tmp_path: Path) -> Non
             command: run 'a b'
             healthcheck: {test: exit 0}
             devices: [/dev/snd]
+            x-security: {exceptions: {devices: It plays.}}
             restart: on-failure:2
             depends_on: []
             """,
@@ -165,6 +166,7 @@ def test_short_and_long_forms_of_the_same_become_the_same(tmp_path: Path) -> Non
             command: [run, a b]
             healthcheck: {test: [CMD-SHELL, exit 0]}
             devices: [{source: /dev/snd, target: /dev/snd, permissions: rwm}]
+            x-security: {profile: python-service, exceptions: {devices: It plays.}}
             deploy: {restart_policy: {condition: on-failure, max_attempts: 2}}
             depends_on: {}
             """,

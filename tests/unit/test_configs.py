@@ -248,15 +248,15 @@ def test_every_agent_of_a_service_reads_its_configs(alpha: Alpha) -> None:
 
 def test_a_service_that_reads_no_config_is_posted_as_before(alpha: Alpha) -> None:
     (fox,), fleet = alpha("{}")
-    assert not {"Configs", "Privileges"} & service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"].keys()
+    assert "Configs" not in service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"]
     assert of_target(target_of(fleet), "config") == []
 
 
 def test_a_host_container_reads_its_configs_from_files_of_its_host(alpha: Alpha) -> None:
     (fox,), fleet = alpha(f"{{devices: [/dev/snd], volumes: ['data:/data'], {USED}}}")
     mounts = container_body(fox, fleet)["HostConfig"]["Mounts"]
-    assert [mount["Target"] for mount in mounts] == ["/data", "/settings", "/etc/fox.conf"]
-    assert mounts[1:] == [
+    assert [mount["Target"] for mount in mounts] == ["/data", "/tmp", "/settings", "/etc/fox.conf"]
+    assert mounts[2:] == [
         {
             "Type": "bind",
             "Source": f"{FOLDER}/{SETTINGS}",

@@ -33,6 +33,8 @@ def host(name: str, **keys: Any) -> Host:
     return Host.model_validate({**usual, **keys})
 
 
+# What a device needs beside it.
+REASON = "x-security: {exceptions: {devices: It plays.}}"
 INNER = "{inner: {external: true}}"
 
 
@@ -200,7 +202,7 @@ PINNED = "placement: {constraints: [node.labels.system == one]}"
             "Swarm would call it alpha_fox-, which is no name there",
         ),
         (
-            alpha("{devices: [/dev/snd]}"),
+            alpha(f"{{devices: [/dev/snd], {REASON}}}"),
             "alpha.yaml",
             "services.alpha.deploy.placement.constraints",
             "needs devices /dev/snd, so one host must meet this, and one, two do",
@@ -212,7 +214,7 @@ PINNED = "placement: {constraints: [node.labels.system == one]}"
             "needs shm_size, so one host must meet this, and one, two do",
         ),
         (
-            alpha(f"{{devices: [/dev/a, /dev/b], deploy: {{replicas: 2, {PINNED}}}}}"),
+            alpha(f"{{devices: [/dev/a, /dev/b], {REASON}, deploy: {{replicas: 2, {PINNED}}}}}"),
             "alpha.yaml",
             "services.alpha.deploy.replicas",
             "needs devices /dev/a, /dev/b, and there is one of it",
@@ -230,7 +232,7 @@ def test_what_does_not_fit_together_is_a_problem(
     [
         {},
         {"hosts": {"one": ONE}},
-        alpha(f"{{devices: [/dev/snd], deploy: {{{PINNED}}}}}"),
+        alpha(f"{{devices: [/dev/snd], {REASON}, deploy: {{{PINNED}}}}}"),
         alpha("{deploy: {placement: {constraints: [node.role != manager]}}}"),
         alpha("{ports: ['80:7000', '7000:7000/udp']}"),
         alpha("{ports: ['80:7000']}", agents=[]),
@@ -254,11 +256,15 @@ ON_TWO = "deploy: {placement: {constraints: [node.hostname == two]}}"
         (f"{HOST_PORT}, deploy: {{{PINNED}}}", f"{HOST_PORT}, {ON_TWO}", True),
         (f"{HOST_PORT}, deploy: {{{PINNED}}}", HOST_PORT, False),
         (
-            f"ports: ['80:7000'], devices: [/dev/a], deploy: {{{PINNED}}}",
+            f"ports: ['80:7000'], devices: [/dev/a], {REASON}, deploy: {{{PINNED}}}",
             f"ports: ['80:7000'], shm_size: 1G, {ON_TWO}",
             True,
         ),
-        (f"ports: ['80:7000'], devices: [/dev/a], deploy: {{{PINNED}}}", "ports: ['80:7000']", False),
+        (
+            f"ports: ['80:7000'], devices: [/dev/a], {REASON}, deploy: {{{PINNED}}}",
+            "ports: ['80:7000']",
+            False,
+        ),
     ],
 )
 def test_a_port_is_published_once(one: str, two: str, free: bool) -> None:
@@ -313,7 +319,7 @@ def test_all_problems_of_all_groups_come_in_one_report() -> None:
                 "{image: other/image, ports: ['80:81', '82:83'], deploy: {placement: {constraints: [a, b]}}}",
                 "{outer: {external: true}, upper: {external: true}}",
             ),
-            group("beta", "{devices: [/dev/snd]}"),
+            group("beta", f"{{devices: [/dev/snd], {REASON}}}"),
             group("gamma", "{deploy: {resources: {limits: {cpus: 1}}}}", agents=[{**FOX, "cpus": 2}]),
         ],
     )

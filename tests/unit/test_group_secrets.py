@@ -308,11 +308,12 @@ def test_a_host_container_reads_its_secrets_from_memory_of_its_host(alpha: Alpha
     mounts = container_body(fox, replace(fleet, digits=DIGITS))["HostConfig"]["Mounts"]
     assert [mount["Target"] for mount in mounts] == [
         "/data",
+        "/tmp",
         "/run/secrets/password",
         "/run/secrets/fox/token",
     ]
     folder = "/run/cascade/secrets/alpha_fox"
-    assert [(mount["Source"], mount["ReadOnly"]) for mount in mounts[1:]] == [
+    assert [(mount["Source"], mount["ReadOnly"]) for mount in mounts[2:]] == [
         (f"{folder}/cascade_password-0123456789ab", True),
         (f"{folder}/cascade_key-fedcba987654", True),
     ]

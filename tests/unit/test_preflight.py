@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cascade.model.compose import Mount, Port, Resources
+from cascade.model.compose import Logging, Mount, Port, Resources
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.image import RegistryImage
@@ -481,12 +481,11 @@ def test_a_vxlan_that_is_not_the_swarms_keeps_its_port_unproven(bare: Scene) -> 
     assert "ip -d link show type vxlan" in ports.next_step
 
 
-@pytest.mark.parametrize("size", ["-1", None])
-def test_logs_without_a_bound_are_not_counted(size: str | None, bare: Scene) -> None:
-    options = {"compress": "true"} | ({"max-size": size} if size else {})
-    bare.change_host("pc2", daemon_settings={"log-opts": options})
+@pytest.mark.parametrize("options", [{"max-size": "-1"}, {}])
+def test_logs_without_a_bound_are_not_counted(options: dict[str, str], bare: Scene) -> None:
+    bare.change_service("cascade-pc2-apps", logging=Logging(driver="local", options=options))
     (disk,) = bare.said("pc2", "disk")
-    assert "logs" not in disk.message
+    assert "once the logs of 5 replicas" in disk.message
 
 
 def test_what_the_callee_received_proves_a_call_whose_answer_was_lost(bare: Scene) -> None:

@@ -21,7 +21,7 @@ def service(**keys: Any) -> Service:
     ("key", "values"),
     [
         ("image", ["web", "cascade/core", "registry.lan:5000/a/b:1.2", f"a@sha256:{'0' * 64}"]),
-        ("user", ["", "1000", "1000:1000", "nobody:nogroup", 1000]),
+        ("user", ["1000", "1000:1000", "nobody:nogroup", 1000]),
         ("working_dir", ["", "/app", "/a b"]),
         ("hostname", ["", "fox", "fox.den"]),
         ("stop_signal", ["SIGTERM", "TERM", "term", "15", 15, "SIGRTMIN+3"]),
@@ -47,7 +47,7 @@ def test_what_the_engine_takes_is_fine(key: str, values: list[Any]) -> None:
     ("key", "values"),
     [
         ("image", ["", "Web", "web:", "a//b", "https://web", *HOSTILE]),
-        ("user", [":0", "a:b:c", *HOSTILE]),
+        ("user", ["", ":0", "a:b:c", *HOSTILE]),
         ("working_dir", ["app", "./app", "C:\\app"]),
         ("hostname", ["-fox", "fox-", "f" * 64, "fox_den", *HOSTILE]),
         ("stop_signal", ["SIGNOPE", "0", "65", "-9", 99, "9" * 5000, *HOSTILE]),

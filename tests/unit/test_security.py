@@ -133,14 +133,21 @@ def specs(alpha: Alpha, *options: str) -> tuple[Any, Any]:
 
 def test_no_new_privileges_reaches_services_and_host_containers(alpha: Alpha) -> None:
     service, container = specs(alpha, "no-new-privileges:true")
-    assert service["Privileges"] == {"NoNewPrivileges": True}
-    assert container["SecurityOpt"] == ["no-new-privileges=true", "apparmor=cascade.alpha"]
+    unsaid, of_container = specs(alpha)
+    assert service["Privileges"] == unsaid["Privileges"]
+    assert service["Privileges"]["NoNewPrivileges"] is True
+    assert container["SecurityOpt"] == of_container["SecurityOpt"]
+    assert container["SecurityOpt"][0] == "no-new-privileges=true"
 
 
 def test_an_unconfined_service_says_so(alpha: Alpha) -> None:
     service, container = specs(alpha, "seccomp:unconfined")
-    assert service["Privileges"] == {"Seccomp": {"Mode": "unconfined"}}
-    assert container["SecurityOpt"] == ["seccomp=unconfined", "apparmor=cascade.alpha"]
+    assert service["Privileges"] == {"NoNewPrivileges": True, "Seccomp": {"Mode": "unconfined"}}
+    assert container["SecurityOpt"] == [
+        "no-new-privileges=true",
+        "seccomp=unconfined",
+        "apparmor=cascade.alpha",
+    ]
 
 
 def test_a_profile_reaches_services_and_host_containers(alpha: Alpha, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Workloads as the Engine API wants them."""
 
+import base64
 import json
 import os
 import re
@@ -12,11 +13,21 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
+from cascade.model.seccomp import profile
 from cascade.model.workload import Workload
 from cascade.planning.specs import container_body, digest, service_spec
 
 Alpha = Callable[..., tuple[tuple[Workload, ...], Fleet]]
 SECOND = 1_000_000_000
+# What every container has unless its file says otherwise.
+CORE = {"Name": "core", "Soft": 0, "Hard": 0}
+NOFILE = {"Name": "nofile", "Soft": 65536, "Hard": 65536}
+TMP = {"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"SizeBytes": 64 * 2**20, "Mode": 0o1777}}
+LOG_OPTIONS = {"max-file": "5", "max-size": "100m"}
+
+
+def base64_of(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def workload(fleet: Fleet, name: str) -> Workload:
@@ -95,8 +106,8 @@ def test_a_service_in_full(home_fleet: Fleet) -> None:
                     "REPLICA_SLOT={{.Task.Slot}}",
                 ],
                 "Dir": "",
-                "User": "",
-                "Mounts": [],
+                "User": "10001:10001",
+                "Mounts": [TMP],
                 "StopSignal": "SIGTERM",
                 "StopGracePeriod": 10 * SECOND,
                 "Healthcheck": {
@@ -109,15 +120,19 @@ def test_a_service_in_full(home_fleet: Fleet) -> None:
                 },
                 "Hosts": [],
                 "Init": True,
-                "ReadOnly": False,
+                "ReadOnly": True,
                 "CapabilityAdd": [],
-                "CapabilityDrop": [],
-                "Ulimits": [],
+                "CapabilityDrop": ["ALL"],
+                "Ulimits": [CORE, NOFILE],
                 "Sysctls": {},
                 "Isolation": "default",
+                "Privileges": {
+                    "NoNewPrivileges": True,
+                    "Seccomp": {"Mode": "custom", "Profile": base64_of(profile("python-service"))},
+                },
             },
             "Resources": {
-                "Limits": {"NanoCPUs": 666_666_666, "MemoryBytes": 1_431_655_765},
+                "Limits": {"NanoCPUs": 666_666_666, "MemoryBytes": 1_431_655_765, "Pids": 512},
                 "Reservations": {"NanoCPUs": 333_333_333, "MemoryBytes": 715_827_882},
             },
             "RestartPolicy": {"Condition": "any", "Delay": 5 * SECOND, "MaxAttempts": 0, "Window": 0},
@@ -126,6 +141,7 @@ def test_a_service_in_full(home_fleet: Fleet) -> None:
                 {"Target": "cascade-external", "Aliases": [alias]},
                 {"Target": "cascade-internal", "Aliases": [alias]},
             ],
+            "LogDriver": {"Name": "json-file", "Options": LOG_OPTIONS},
             "ForceUpdate": 0,
             "Runtime": "container",
         },
@@ -165,6 +181,7 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
             "cascade.digest": digest({k: v for k, v in found.items() if k != "Labels"}),
         },
         "Env": ["AGENT_NAME=AudioCapture", "HEALTH_PORT=7550", "PORT=6550", "REPLICA_SLOT=1"],
+        "User": "10001:10001",
         "StopSignal": "SIGTERM",
         "StopTimeout": 10,
         "Healthcheck": {
@@ -178,17 +195,21 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
         "HostConfig": {
             "NetworkMode": "cascade-internal",
             "IpcMode": "private",
-            "Mounts": [],
+            "Mounts": [TMP],
             "Devices": [
                 {"PathOnHost": "/dev/snd", "PathInContainer": "/dev/snd", "CgroupPermissions": "rwm"}
             ],
             "CapAdd": [],
-            "CapDrop": [],
-            "Ulimits": [{"Name": "rtprio", "Soft": 95, "Hard": 95}],
+            "CapDrop": ["ALL"],
+            "Ulimits": [CORE, NOFILE, {"Name": "rtprio", "Soft": 95, "Hard": 95}],
             "Sysctls": {},
             "ExtraHosts": [],
+            "SecurityOpt": ["no-new-privileges=true", f"seccomp={profile('audio-realtime')}"],
             "Init": True,
-            "ReadonlyRootfs": False,
+            "ReadonlyRootfs": True,
+            "PidsLimit": 512,
+            "GroupAdd": ["29"],
+            "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
             "NanoCpus": 285_714_285,
             "Memory": 613_566_756,
             "MemoryReservation": 306_783_378,
@@ -384,11 +405,12 @@ def test_a_device_keeps_its_path_and_permissions(body: Callable[..., Any]) -> No
     ("agents", "absent", "limits"),
     [
         ("[{name: Fox}]", [], [("nofile", 1, 2)]),
+        ("[{name: Fox}]", ["open-files"], []),
         ("[{name: Fox, realtime_priority: true}]", [], [("nofile", 1, 2), ("rtprio", 95, 95)]),
         ("[{name: Fox, realtime_priority: true}]", ["realtime"], [("nofile", 1, 2)]),
     ],
 )
-def test_realtime_priority_is_a_limit_where_the_machine_has_it(
+def test_limits_are_set_where_the_machine_has_them(
     alpha: Alpha, agents: str, absent: list[str], limits: list[tuple[str, int, int]]
 ) -> None:
     ulimits = "ulimits: {nofile: {soft: 1, hard: 2}}"
@@ -396,7 +418,8 @@ def test_realtime_priority_is_a_limit_where_the_machine_has_it(
     in_swarm = service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"]["Ulimits"]
     (fox,), fleet = alpha(f"{{devices: [/dev/snd], {ulimits}}}", agents, absent=absent)
     on_host = container_body(fox, fleet)["HostConfig"]["Ulimits"]
-    assert [(limit["Name"], limit["Soft"], limit["Hard"]) for limit in in_swarm] == limits
+    found = [(limit["Name"], limit["Soft"], limit["Hard"]) for limit in in_swarm]
+    assert found == [("core", 0, 0), *limits]
     assert on_host == in_swarm
 
 
@@ -405,7 +428,8 @@ def test_only_the_realtime_agent_of_the_seed_has_the_limit(home_fleet: Fleet, la
         with_limit = [
             workload.agent
             for workload in fleet.workloads["cascade-audio-realtime"]
-            if container_body(workload, fleet)["HostConfig"]["Ulimits"]
+            if {"Name": "rtprio", "Soft": 95, "Hard": 95}
+            in container_body(workload, fleet)["HostConfig"]["Ulimits"]
         ]
         assert with_limit == expected
 
@@ -423,7 +447,7 @@ def test_only_the_realtime_agent_of_the_seed_has_the_limit(home_fleet: Fleet, la
     ],
 )
 def test_capabilities_have_the_engines_names(alpha: Alpha, written: list[str], named: list[str]) -> None:
-    caps = {"cap_add": written, "cap_drop": written}
+    caps = {"user": "root", "cap_add": written, "cap_drop": written}
     (fox,), fleet = alpha(json.dumps(caps))
     in_swarm = service_spec(fox, fleet)["TaskTemplate"]["ContainerSpec"]
     (fox,), fleet = alpha(json.dumps(caps | {"devices": ["/dev/snd"]}))
@@ -468,7 +492,7 @@ def test_the_scale_of_a_host_shrinks_reservations_and_no_limits(
     budget = "deploy: {resources: {limits: {cpus: 2, memory: 2G}, reservations: {cpus: 1, memory: 1G}}}"
     (fox,), fleet = alpha(f"{{{budget}}}", reservation_scale=scale)
     assert service_spec(fox, fleet)["TaskTemplate"]["Resources"] == {
-        "Limits": {"NanoCPUs": 2 * 10**9, "MemoryBytes": 2 * 2**30},
+        "Limits": {"NanoCPUs": 2 * 10**9, "MemoryBytes": 2 * 2**30, "Pids": 512},
         "Reservations": {"NanoCPUs": cpus, "MemoryBytes": memory},
     }
     (fox,), fleet = alpha(f"{{devices: [/dev/snd], {budget}}}", reservation_scale=scale)
@@ -478,14 +502,15 @@ def test_the_scale_of_a_host_shrinks_reservations_and_no_limits(
 
 
 def test_what_is_unlimited_says_no_number(spec: Callable[..., Any], body: Callable[..., Any]) -> None:
-    assert spec()["TaskTemplate"]["Resources"] == {"Limits": {}, "Reservations": {}}
-    on_host = body("{devices: [/dev/snd]}")["HostConfig"]
+    assert spec("{pids_limit: -1}")["TaskTemplate"]["Resources"] == {"Limits": {}, "Reservations": {}}
+    on_host = body("{devices: [/dev/snd], pids_limit: -1}")["HostConfig"]
+    assert "PidsLimit" not in on_host
     assert (on_host["NanoCpus"], on_host["Memory"], on_host["MemoryReservation"]) == (0, 0, 0)
 
 
 def test_realtime_priority_says_its_limit_once(container: Callable[..., Any]) -> None:
     limits = container("{ulimits: {rtprio: 1}}", "[{name: Fox, realtime_priority: true}]")["Ulimits"]
-    assert limits == [{"Name": "rtprio", "Soft": 95, "Hard": 95}]
+    assert limits == [CORE, NOFILE, {"Name": "rtprio", "Soft": 95, "Hard": 95}]
 
 
 def test_the_lab_scales_reservations_and_nothing_else(home_fleet: Fleet, lab_fleet: Fleet) -> None:
@@ -689,7 +714,7 @@ def test_what_swarm_has_for_placing_replicas_reaches_it(spec: Callable[..., Any]
         ({"pids_limit": 99, "deploy": {"resources": {"limits": {"pids": 99}}}}, 99),
         ({"pids_limit": -1}, None),
         ({"pids_limit": 0}, None),
-        ({}, None),
+        ({}, 512),
     ],
 )
 def test_a_container_may_have_only_so_many_processes(alpha: Alpha, keys: Any, most: int | None) -> None:
@@ -764,6 +789,7 @@ def test_mounts_in_long_form_keep_their_options(container: Callable[..., Any]) -
         },
         {"Type": "tmpfs", "Target": "/e"},
         {"Type": "tmpfs", "Target": "/f"},
+        TMP,
     ]
 
 
@@ -818,7 +844,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
         ("environment: {A: '1', B: '2'}", "environment: {B: '2', A: '1'}"),
         ("environment: {A: '1'}", "environment: ['A=1']"),
         ("networks: [cascade-internal, cascade-external]", "networks: [cascade-external, cascade-internal]"),
-        ("cap_add: [SYS_NICE, CHOWN]", "cap_add: [CAP_CHOWN, CAP_SYS_NICE]"),
+        ("user: root, cap_add: [SYS_NICE, CHOWN]", "user: root, cap_add: [CAP_CHOWN, CAP_SYS_NICE]"),
         ("ulimits: {nofile: 1, core: 0}", "ulimits: {core: {soft: 0, hard: 0}, nofile: 1}"),
         ("stop_grace_period: 90s", "stop_grace_period: 1m30s"),
         ("volumes: ['data:/d']", "volumes: [{type: volume, source: data, target: /d}]"),

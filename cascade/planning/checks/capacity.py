@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from cascade.model.compose import Logging
 from cascade.model.fleet import Fleet
 from cascade.model.host import Host
 from cascade.model.image import ImageSource
@@ -154,19 +155,17 @@ def _logs(fleet: Fleet, host: Host, where: str) -> Need | None:
     bounds = [
         (Fraction(workload.replicas, len(fleet.eligible(workload))), bound)
         for workload in _placed(fleet, host)
-        if (bound := _log_bound(workload, host)) is not None
+        if (bound := _log_bound(workload.service.logging)) is not None
     ]
     total = int(sum(count * bound for count, bound in bounds))
     replicas = sum(count for count, _ in bounds)
     return Need(where, total, f"{float(replicas):g} replicas") if total else None
 
 
-def _log_bound(workload: Workload, host: Host) -> int | None:
-    own = workload.service.logging
-    options = own.options if own else host.daemon_settings.get("log-opts")
-    if not isinstance(options, dict) or options.get("max-size", UNBOUNDED) == UNBOUNDED:
+def _log_bound(logs: Logging) -> int | None:
+    if logs.options.get("max-size", UNBOUNDED) == UNBOUNDED:
         return None
-    return parse_bytes(options["max-size"]) * int(options.get("max-file", 1))
+    return parse_bytes(logs.options["max-size"]) * int(logs.options.get("max-file", 1))
 
 
 def reservations(subject: Subject) -> Iterator[Said]:

@@ -20,6 +20,6 @@ images = {
     "trial/other": ArchiveImage(path=Path("group_data/other.tar")),
 }
 
-absent = frozenset(("gpu", "realtime", "ipvs", "clock"))
+absent = frozenset(("gpu", "realtime", "open-files", "ipvs", "clock"))
 health_timing = HealthTiming(interval=2, timeout=3, retries=3, start_period=4, start_interval=0.25)
 docker_source = "distribution"
