@@ -68,8 +68,8 @@ class Host(Strict):
     `docker_source` says whose engine: the distribution's, or the one of Docker's own apt repository.
     `daemon_settings` are the keys of daemon.json that Cascade wants; other keys there are the owner's.
     `absent` names what the machine lacks and its workloads are to do without: `gpu`, `realtime`
-    (limits for realtime priority), `open-files` (limits of open files), `ipvs` (published ingress ports),
-    `clock` (one of its own to keep right), or a device such as `/dev/snd`.
+    (limits for realtime priority), `open-files` (the default limit of them), `ipvs` (published ingress
+    ports), `clock` (one of its own to keep right), or a device such as `/dev/snd`.
     `apparmor` says whether its kernel must have AppArmor; `apparmor_mode` whether what no profile allows is
     denied, or only logged.
     """

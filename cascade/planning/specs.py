@@ -17,6 +17,7 @@ from cascade.model.apparmor import profile_of_group
 from cascade.model.compose import HealthCheck, Mount, Placement, Port, RestartPolicy, Tmpfs, TmpfsOptions
 from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet
+from cascade.model.hardening import LIMITS
 from cascade.model.host import Host
 from cascade.model.quantities import nanoseconds
 from cascade.model.secrets import Secret, SecretUse
@@ -252,7 +253,7 @@ def _ulimits(workload: Workload, hosts: tuple[Host, ...]) -> list[Spec]:
     limits = {
         name: {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
         for name, limit in workload.service.ulimits.items()
-        if name != "nofile" or "open-files" not in absent
+        if limit != LIMITS.get(name) or name != "nofile" or "open-files" not in absent
     }
     if workload.realtime and "realtime" not in absent:
         limits["rtprio"] = {"Name": "rtprio", "Soft": REALTIME_PRIORITY, "Hard": REALTIME_PRIORITY}

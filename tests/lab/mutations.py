@@ -291,6 +291,11 @@ CONTAINERS = (
     of_settings("a daemon setting was removed", f"sed -i '/max-file/d' {SETTINGS}", "log-opts.max-file"),
 )
 
+
+def _undropped(spec: dict[str, Any]) -> None:
+    spec["TaskTemplate"]["ContainerSpec"]["CapabilityDrop"] = []
+
+
 SPECS = (
     of_service("a variable was removed", "cascade-auxiliary_executor", "--env-rm PORT", f"{BODY}.Env.PORT"),
     of_service(
@@ -310,7 +315,7 @@ SPECS = (
         "a mount was added",
         "cascade-auxiliary_code-generator",
         "--mount-add type=tmpfs,target=/extra",
-        f"{BODY}.Mounts",
+        f"{BODY}.Mounts./extra",
     ),
     of_service(
         "a capability was added",
@@ -410,7 +415,7 @@ MORE_SPECS = (
         "RollbackConfig.Order",
         gentle=True,
     ),
-    of_service("a user was set", "cascade-auxiliary_code-generator", "--user 65534", f"{BODY}.User"),
+    of_service("a user was changed", "cascade-auxiliary_code-generator", "--user 65534", f"{BODY}.User"),
     of_service("arguments were added", "cascade-auxiliary_feedback-handler", "--args more", f"{BODY}.Args"),
     of_service(
         "an entry point was set",
@@ -434,12 +439,12 @@ MORE_SPECS = (
         "a ulimit was added",
         "cascade-auxiliary_fixed-streaming-translation",
         "--ulimit-add nofile=512:512",
-        f"{BODY}.Ulimits",
+        f"{BODY}.Ulimits.nofile",
     ),
     of_service(
-        "a file system was made read-only",
+        "a root file system was opened to writing",
         "cascade-personality_empathy-agent",
-        "--read-only",
+        "--read-only=false",
         f"{BODY}.ReadOnly",
     ),
     of_service(
@@ -458,13 +463,14 @@ MORE_SPECS = (
         f"{BODY}.DNSConfig",
     ),
     of_service(
-        "a log driver was set",
+        "logs were cut",
         "cascade-personality_mood-tracker-agent",
         "--log-driver json-file --log-opt max-size=1m",
-        f"{TEMPLATE}.LogDriver",
+        f"{TEMPLATE}.LogDriver.Options.max-file",
+        f"{TEMPLATE}.LogDriver.Options.max-size",
     ),
     of_service(
-        "a limit of processes was set",
+        "a limit of processes was changed",
         "cascade-personality_voice-profiling-agent",
         "--limit-pids 55",
         f"{TEMPLATE}.Resources.Limits.Pids",
@@ -508,11 +514,12 @@ ON_PC2 = (
         "--publish-add mode=host,published=18099,target=7126",
         "EndpointSpec.Ports",
     ),
-    of_service(
-        "capabilities were dropped",
-        "cascade-pc2-core_async-processor",
-        "--cap-drop NET_RAW",
-        f"{BODY}.CapabilityDrop",
+    Mutation(
+        "capabilities were given back",
+        "mainpc",
+        partial(update_service, "cascade-pc2-core_async-processor", _undropped),
+        found("mainpc", "service", "cascade-pc2-core_async-processor", f"{BODY}.CapabilityDrop"),
+        service_state("cascade-pc2-core_async-processor"),
     ),
     of_service("a group was added", "cascade-pc2-core_resource-manager", "--group-add 44", f"{BODY}.Groups"),
     of_service(
@@ -580,7 +587,7 @@ ON_PC2 = (
         "a folder of the host was mounted",
         "cascade-pc2-apps_advanced-router",
         "--mount-add type=bind,source=/etc,target=/host",
-        f"{BODY}.Mounts",
+        f"{BODY}.Mounts./host",
     ),
 )
 
@@ -656,11 +663,13 @@ services:
     <<: *service
     environment: {AGENT_NAME: guard, PORT: 7300, HEALTH_PORT: 8300}
     security_opt: ["no-new-privileges:true", "seccomp:./profile.json"]
+    x-security: {exceptions: {security_opt: Its profile is exchanged.}}
     configs: [rules]
   porter:
     <<: *service
     environment: {AGENT_NAME: porter, PORT: 7300, HEALTH_PORT: 8300}
     security_opt: ["seccomp:./profile.json"]
+    x-security: {exceptions: {security_opt: Its profile is exchanged.}}
     configs: [names]
   clerk:
     <<: *service

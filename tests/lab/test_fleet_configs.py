@@ -25,8 +25,9 @@ x-all: &all
   networks: [cascade-internal]
   configs:
     - plain
-    - {source: tint, target: /etc/deep/tint.bin, uid: "65534", gid: "65534", mode: 0400}
+    - {source: tint, target: /etc/deep/tint.bin, uid: "10001", gid: "10001", mode: 0400}
   security_opt: ["no-new-privileges:true", "seccomp:./tinted.json"]
+  x-security: {exceptions: {security_opt: It shows whose profile is in force.}}
 x-check: &check {interval: 2s, timeout: 2s, retries: 3, start_period: 20s, start_interval: 250ms}
 services:
   web:
@@ -71,7 +72,7 @@ def files(fleet: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     variant.change(
         f"{STACKS}/{AUDIO}.yaml",
         "    init: true\n",
-        "    init: true\n    configs: [{source: levels, target: /etc/levels, gid: '65534', mode: 0440}]\n",
+        "    init: true\n    configs: [{source: levels, target: /etc/levels, gid: '10001', mode: 0440}]\n",
     )
     variant.change(
         f"{STACKS}/{AUDIO}.yaml",
@@ -131,7 +132,7 @@ def wanted(data: bytes) -> dict[str, Any]:
         "tint": data,
         "plain": "price: 5 $",
         "modes": ["-r--------", "-r--r--r--"],
-        "owner": "65534:65534",
+        "owner": "10001:10001",
         "no new privileges": "1",
         "seccomp": "2",
         "mkdir": "mkdir: can't create directory '/tmp/x': Operation not permitted",
@@ -168,11 +169,11 @@ def test_configs_arrive_change_and_restart_their_readers_alone(tinted: Checkout)
     planned = tinted.dry().planned
     assert [name for name in planned if not name.startswith("record release")] == [
         f"create config {tint(BLUE)}",
-        f"create file {FOLDER}/{tint(BLUE)}.400.65534.65534",
+        f"create file {FOLDER}/{tint(BLUE)}.400.10001.10001",
         "tinted wave 1/1: update service tinted_web",
         "tinted wave 1/1: replace container tinted_tool",
         "tinted wave 1/1: gate",
-        f"remove file {FOLDER}/{tint(RED)}.400.65534.65534",
+        f"remove file {FOLDER}/{tint(RED)}.400.10001.10001",
     ]
     tinted.deploy().ok()
     after = started()
@@ -181,9 +182,9 @@ def test_configs_arrive_change_and_restart_their_readers_alone(tinted: Checkout)
     assert tinted.dry().planned == []
     assert {tint(RED), tint(BLUE)} <= configs(), "a rollback needs the one before"
     assert on_host("mainpc", f"ls {FOLDER}").split() == [
-        f"{named(AUDIO, 'levels', b'level: 1')}.440.0.65534",
+        f"{named(AUDIO, 'levels', b'level: 1')}.440.0.10001",
         named("tinted", "plain", b"price: 5 $\n"),
-        f"{tint(BLUE)}.400.65534.65534",
+        f"{tint(BLUE)}.400.10001.10001",
     ]
 
 
@@ -203,7 +204,7 @@ def audio() -> dict[str, Any]:
 
 def test_what_hands_do_to_a_config_is_found_and_undone(tinted: Checkout) -> None:
     levels = named(AUDIO, "levels", b"level: 1")
-    path, before = f"{FOLDER}/{levels}.440.0.65534", started()
+    path, before = f"{FOLDER}/{levels}.440.0.10001", started()
     hands = {
         f"echo 'level: 9' > {path}": f"update file {path}",
         f"chmod 666 {path}": f"update file {path}",
@@ -228,7 +229,7 @@ def test_what_hands_do_to_a_config_is_found_and_undone(tinted: Checkout) -> None
 
 
 def test_a_config_that_was_exchanged_under_its_reader_is_replaced_with_it(tinted: Checkout) -> None:
-    use = f"source={tint(RED)},target=/etc/deep/tint.bin,uid=65534,gid=65534,mode=0400"
+    use = f"source={tint(RED)},target=/etc/deep/tint.bin,uid=10001,gid=10001,mode=0400"
     on_host(
         "mainpc",
         f"docker service update -q --config-rm {tint(RED)} tinted_web"

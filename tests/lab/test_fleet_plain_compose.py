@@ -75,6 +75,7 @@ services:
     image: cascade/core
     depends_on: [web]
     shm_size: 32M
+    user: "65534:65534"
     environment: {AGENT_NAME: tool, PORT: 7000, HEALTH_PORT: 7001}
     healthcheck: {<<: *check, test: [CMD-SHELL, "curl -f http://localhost:7001/health"]}
     restart: unless-stopped

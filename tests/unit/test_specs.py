@@ -405,7 +405,7 @@ def test_a_device_keeps_its_path_and_permissions(body: Callable[..., Any]) -> No
     ("agents", "absent", "limits"),
     [
         ("[{name: Fox}]", [], [("nofile", 1, 2)]),
-        ("[{name: Fox}]", ["open-files"], []),
+        ("[{name: Fox}]", ["open-files"], [("nofile", 1, 2)]),
         ("[{name: Fox, realtime_priority: true}]", [], [("nofile", 1, 2), ("rtprio", 95, 95)]),
         ("[{name: Fox, realtime_priority: true}]", ["realtime"], [("nofile", 1, 2)]),
     ],
@@ -511,6 +511,12 @@ def test_what_is_unlimited_says_no_number(spec: Callable[..., Any], body: Callab
 def test_realtime_priority_says_its_limit_once(container: Callable[..., Any]) -> None:
     limits = container("{ulimits: {rtprio: 1}}", "[{name: Fox, realtime_priority: true}]")["Ulimits"]
     assert limits == [CORE, NOFILE, {"Name": "rtprio", "Soft": 95, "Hard": 95}]
+
+
+def test_a_machine_that_cannot_set_it_does_without_the_default_limit_of_open_files(
+    container: Callable[..., Any],
+) -> None:
+    assert container(absent=["open-files"])["Ulimits"] == [CORE]
 
 
 def test_the_lab_scales_reservations_and_nothing_else(home_fleet: Fleet, lab_fleet: Fleet) -> None:
