@@ -3,19 +3,20 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 from cascade.model import seccomp
 from cascade.model.fleet import Doubts, Fleet, misfits
 from cascade.model.hardening import ProfileName, Weaker
-from cascade.model.loader import group_of as read_group
 from cascade.model.service import Service
-from cascade.model.strict import InvalidFiles
 from cascade.model.weaker import hardening_problems, weaknesses
 from cascade.model.workload import Workload
 from cascade.planning.desired import desired
+from cascade.planning.rendering import explain
 from cascade.planning.specs import container_body, service_spec
 from cascade.planning.waves import rollout_order
 
@@ -138,24 +139,31 @@ def test_an_agent_shares_the_reasons_of_its_service_or_has_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("security", "path"),
+    ("security", "refused"),
     [
-        ("strict", "services.a.x-security.profile"),
-        ({"profile": "unconfined"}, "services.a.x-security.profile"),
-        ({"exceptions": {"user": " ?!"}}, "services.a.x-security.exceptions.user"),
-        ({"exceptions": {"user": ["why"]}}, "services.a.x-security.exceptions.user"),
-        ({"exceptions": {"privileged": "why"}}, "services.a.x-security.exceptions.privileged"),
-        ({"reason": "why"}, "services.a.x-security.reason"),
-        (["gpu"], "services.a.x-security"),
+        ("strict", ["services.a.x-security"]),
+        ({"profile": "unconfined"}, ["services.a.x-security.profile"]),
+        ({"exceptions": {"user": " ?!"}}, ["services.a.x-security.exceptions.user"]),
+        ({"exceptions": {"user": None}}, ["services.a.x-security.exceptions.user"]),
+        (["gpu"], ["services.a.x-security[0]"]),
+        # Here nothing of what was meant for the user could not be read.
+        ({"reason": "why"}, ["services.a.user", "services.a.x-security.reason"]),
+        ({"exceptions": {"root": "why"}}, ["services.a.user", "services.a.x-security.exceptions.root"]),
     ],
 )
-def test_what_is_no_profile_and_no_reason_is_told_once(security: Any, path: str) -> None:
+def test_what_is_no_profile_and_no_reason_is_told_once(
+    security: Any, refused: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.yaml"
     service = {"image": "a", "networks": ["n"], "user": "root", "x-security": security}
-    with pytest.raises(InvalidFiles) as invalid:
-        read_group({"name": "a", "services": {"a": service}, "networks": {"n": {"external": True}}}, "a.yaml")
-    (problem,) = invalid.value.problems
-    assert problem.path == path
-    assert problem.fix
+    file.write_text(
+        yaml.safe_dump({"name": "a", "services": {"a": service}, "networks": {"n": {"external": True}}})
+    )
+    found = explain(file)
+    told = [line for line in found.lines if line.becomes == "refused"]
+    assert sorted(line.path for line in told) == refused
+    assert all(line.fix for line in told)
+    assert found.problems == ()
 
 
 def test_every_profile_of_system_calls_has_its_name_here() -> None:
@@ -231,6 +239,7 @@ def test_two_users_of_one_volume_are_a_mistake(home_fleet: Fleet, group_of: Call
     (said,) = told(second)
     assert said.startswith("alpha.yaml: services.alpha.volumes: alpha writes common as 7:7, alpha as 10001:")
     assert told(group_of(json.dumps(keys | {"user": "7:7", "volumes": ["data:/d:ro"]}), **top)) == []
+    assert told(group_of(json.dumps(keys | {"user": "nobody"}), **top)) == []
     assert told(first) == []
 
 
