@@ -22,7 +22,7 @@ from cascade.planning.target import target_of
 
 Alpha = Callable[..., tuple[tuple[Workload, ...], Fleet]]
 
-AUDIO = "{devices: [/dev/snd], cap_drop: [ALL], cap_add: [SYS_NICE]}"
+AUDIO = "{user: root, devices: [/dev/snd], cap_drop: [ALL], cap_add: [SYS_NICE]}"
 GLOBS = re.compile(
     r"(?P<any>\*\*)|(?P<some>\*)|(?P<open>\{)|(?P<close>\})|(?P<comma>,)|(?P<set>\[[^]]+\])|\\(?P<sign>.)|(?P<other>.)"
 )
@@ -90,9 +90,9 @@ def test_the_parser_takes_every_profile_in_both_modes(alpha: Alpha, mode: str) -
     "service",
     [
         "{devices: ['/dev/x y*{a,b}[c]\"\\\\q']}",
-        "{devices: [/dev/snd], cap_add: [ALL]}",
+        "{user: root, devices: [/dev/snd], cap_add: [ALL]}",
         "{devices: [/dev/snd], cap_drop: [ALL]}",
-        "{devices: [/dev/snd, '/dev/kvm:/dev/a'], cap_drop: [MKNOD], cap_add: [NET_ADMIN]}",
+        "{user: root, devices: [/dev/snd, '/dev/kvm:/dev/a'], cap_drop: [MKNOD], cap_add: [NET_ADMIN]}",
     ],
 )
 def test_the_parser_takes_whatever_a_file_gives_to_a_host_container(alpha: Alpha, service: str) -> None:

@@ -209,7 +209,7 @@ def test_an_agent_may_have_a_profile_of_its_own(alpha: Alpha) -> None:
     (fox, owl), fleet = alpha('{"x-security": "database", "shm_size": "1G"}', json.dumps(agents))
     for workload, name in ((fox, "database"), (owl, "gpu")):
         options = container_body(workload, fleet)["HostConfig"]["SecurityOpt"]
-        assert options == ["no-new-privileges=true", f"seccomp={seccomp.profile(name)}"]
+        assert options[:2] == ["no-new-privileges=true", f"seccomp={seccomp.profile(name)}"]
 
 
 def owners(fleet: Fleet) -> dict[str, Any]:

@@ -204,7 +204,11 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
             "Ulimits": [CORE, NOFILE, {"Name": "rtprio", "Soft": 95, "Hard": 95}],
             "Sysctls": {},
             "ExtraHosts": [],
-            "SecurityOpt": ["no-new-privileges=true", f"seccomp={profile('audio-realtime')}"],
+            "SecurityOpt": [
+                "no-new-privileges=true",
+                f"seccomp={profile('audio-realtime')}",
+                "apparmor=cascade.cascade-audio-realtime",
+            ],
             "Init": True,
             "ReadonlyRootfs": True,
             "PidsLimit": 512,
@@ -215,7 +219,6 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
             "MemoryReservation": 306_783_378,
             "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
             "PortBindings": {},
-            "SecurityOpt": ["apparmor=cascade.cascade-audio-realtime"],
         },
         "NetworkingConfig": {
             "EndpointsConfig": {
