@@ -257,7 +257,9 @@ def read_docker(query: Any) -> Any:
 
 def owned(volume: Any) -> Any:
     """A volume with the owner of what is in it, by number: its root's."""
-    return {**volume, "Owner": guarded(owner_of, volume["Mountpoint"])}
+    owner = guarded(owner_of, volume["Mountpoint"])
+    told = {"Owner": owner} if isinstance(owner, str) else {"Owner": None, "Fault": owner["error"]}
+    return {**volume, **told}
 
 
 def owner_of(path: str) -> str:

@@ -404,12 +404,11 @@ def _observe_volume(observed: Observed, key: Key, volume: Mapping[str, Any], wan
     """Its owner only where one is wanted; others are nobody's business."""
     fields = {"driver": volume["Driver"], "options": volume.get("Options") or {}}
     if "owner" in wanted.get(key, {}):
-        owner = volume["Owner"]
-        if isinstance(owner, dict):
-            observed.unknown.append(Unknown(key.host, f"volume {key.name}", owner["error"]))
+        if volume["Owner"] is None:
+            observed.unknown.append(Unknown(key.host, f"volume {key.name}", volume.get("Fault", "not told")))
             observed.not_read.add(key)
             return
-        fields["owner"] = owner
+        fields["owner"] = volume["Owner"]
     observed.resources[key] = fields
 
 

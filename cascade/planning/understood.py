@@ -87,7 +87,16 @@ _ENGINE = {
     "started": float,
     "swarm": {"LocalNodeState": str, "NodeID": str, "NodeAddr": str, "ControlAvailable": bool},
     "images": [{"Id": str, "RepoDigests": [str], "Size": int}],
-    "volumes": [{"Name": str, "Driver": str, "Labels?": _LABELS, "Options?": _LABELS}],
+    "volumes": [
+        {
+            "Name": str,
+            "Driver": str,
+            "Labels?": _LABELS,
+            "Options?": _LABELS,
+            "Owner~": str,
+            "Fault?": str,
+        }
+    ],
     "containers": [{"container": _CONTAINER, "image": _CONTAINER_SAID}],
 }
 _MANAGER = {

@@ -594,7 +594,7 @@ SERVICE_CASES = (
     Case(
         "it got a mount",
         setting([{"Type": "bind", "Source": "/", "Target": "/host"}], *container_spec(REGISTRY, "Mounts")),
-        of_registry("TaskTemplate.ContainerSpec.Mounts"),
+        of_registry("TaskTemplate.ContainerSpec.Mounts./host, TaskTemplate.ContainerSpec.Mounts./tmp"),
         (CORE_GATE,),
     ),
     Case(
@@ -841,7 +841,8 @@ CONTAINER_CASES = (
     container_case(
         "it is not confined",
         ["seccomp=unconfined"],
-        "HostConfig.SecurityOpt.apparmor, HostConfig.SecurityOpt.seccomp",
+        "HostConfig.SecurityOpt.apparmor, HostConfig.SecurityOpt.no-new-privileges,"
+        " HostConfig.SecurityOpt.seccomp",
         "HostConfig",
         "SecurityOpt",
     ),

@@ -12,16 +12,17 @@ from cascade.planning.target import Target, target_of
 
 DATA = Key("mainpc", "volume", "alpha_data")
 OURS = "10001:10001"
+FAULT = {"Labels": None, "Fault": "OSError: no such folder"}
 
 
 @pytest.fixture
 def looked(alpha: Callable[..., Any]) -> Callable[..., tuple[Target, Observed]]:
     """What the files say of a volume, and a host as it is with one of this owner."""
 
-    def look(owner: object, driver: str = "local", mode: str = "") -> tuple[Target, Observed]:
+    def look(owner: str | None, driver: str = "local", mode: str = "") -> tuple[Target, Observed]:
         _, fleet = alpha(f"{{volumes: ['data:/data{mode}']}}")
         host = fleet.manager.name
-        volume = {"Name": DATA.name, "Driver": driver, "Options": None, "Labels": None, "Owner": owner}
+        volume = {"Name": DATA.name, "Driver": driver, "Options": None, "Owner": owner} | FAULT
         target = target_of(fleet)
         docker = {
             "api": "1.45",
@@ -73,7 +74,7 @@ def test_an_owner_does_not_make_another_driver_good(looked: Callable[..., tuple[
 def test_whom_an_unread_volume_belongs_to_matters_to_nobody(
     looked: Callable[..., tuple[Target, Observed]],
 ) -> None:
-    target, observed = looked({"error": "OSError: no such folder"}, mode=":ro")
+    target, observed = looked(None, mode=":ro")
     assert changes(target, observed) == []
     assert observed.unknown == []
 
@@ -81,7 +82,7 @@ def test_whom_an_unread_volume_belongs_to_matters_to_nobody(
 def test_an_owner_that_cannot_be_read_is_unknown_and_not_somebody_else(
     looked: Callable[..., tuple[Target, Observed]],
 ) -> None:
-    _, observed = looked({"error": "OSError: no such folder"})
+    _, observed = looked(None)
     assert [str(unknown) for unknown in observed.unknown] == [
         "mainpc: volume alpha_data: OSError: no such folder"
     ]
