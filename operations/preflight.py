@@ -20,6 +20,7 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from cascade.exit_codes import UNREACHABLE
+from cascade.model.strict import printable
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew, own_file
 from cascade.planning.plan import Plan
@@ -140,7 +141,7 @@ def ask_on_terminal(restarts: Iterable[Finding]) -> bool:
     if not sys.stdin.isatty():
         return False
     for finding in restarts:
-        click.echo(f"{finding.host}: {finding.message}", err=True)
+        click.echo(printable(f"{finding.host}: {finding.message}"), err=True)
     try:
         return click.confirm("May Docker be restarted, and these stop?", err=True)
     except click.Abort:

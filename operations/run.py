@@ -369,7 +369,7 @@ class Run:
         wrong = errors(findings)
         for finding in findings:
             if finding not in wrong:
-                logger.warning(str(finding))
+                logger.warning(printable(str(finding)))
         if wrong:
             self.fail(ERROR, *map(str, wrong))
 

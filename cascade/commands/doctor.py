@@ -18,6 +18,7 @@ from cascade.commands.arguments import (
 )
 from cascade.documents import DoctorDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
+from cascade.model.strict import printable
 from cascade.planning.preflight import Finding, errors, worth_saying
 from operations.preflight import ask_on_terminal, by_host, connect_each, diagnose, never
 from operations.run import Stopped
@@ -115,9 +116,9 @@ def _show(findings: Iterable[Finding]) -> None:
         click.secho(host, bold=True)
         for finding in found:
             level = click.style(f"{finding.level:<9}", fg=_COLOURS.get(finding.level))
-            click.echo(f"  {level} {finding.check:<{width}}  {finding.message}")
+            click.echo(f"  {level} {finding.check:<{width}}  {printable(finding.message)}")
             if finding.next_step:
-                click.echo(f"  {'':<9} {'':<{width}}  next: {finding.next_step}")
+                click.echo(f"  {'':<9} {'':<{width}}  next: {printable(finding.next_step)}")
     wrong, doubtful = len(errors(findings)), len(worth_saying(findings)) - len(errors(findings))
     verdict = "not ready" if wrong else "ready"
     click.echo(f"{verdict}: {wrong} errors and {doubtful} warnings on {len(hosts)} hosts")

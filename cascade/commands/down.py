@@ -19,6 +19,7 @@ from cascade.commands.arguments import (
     stand_ins_option,
 )
 from cascade.commands.failures import Failed, Lost
+from cascade.model.strict import printable
 from operations.down import Standing, purge, stop_agents, the_swarm_stays, what_stands
 from operations.run import Run, WorkFailed
 from operations.session import session
@@ -56,7 +57,7 @@ def command(
     with session(inventory, limit, options) as run:
         standing = what_stands(run)
         for line in _told(run, standing, purging):
-            click.echo(line)
+            click.echo(printable(line))
         if not standing.agents and not purging:
             return
         _ask(run, purging, yes, confirm)
@@ -65,7 +66,7 @@ def command(
                 if what_stands(run) != standing:
                     raise WorkFailed("what stands has changed since it was shown, and nothing was done")
                 for line in _done(run, standing, purging):
-                    click.echo(line)
+                    click.echo(printable(line))
         except (WorkFailed, docker.errors.DockerException, requests.RequestException) as error:
             raise Failed(f"{getattr(error, 'explanation', None) or error}; run it again to go on") from error
         except (SSHException, EOFError, OSError) as error:

@@ -25,6 +25,7 @@ from cascade.documents import ImagesDocument, PinsDocument, PruneDocument, json_
 from cascade.exit_codes import ATTENTION, ERROR
 from cascade.image_report import code_of, image_lines, megabytes
 from cascade.model.image import PINS, BuildImage
+from cascade.model.strict import printable
 from operations.build import BuildFailed, build, is_built
 from operations.pins import Resolved, record, resolve
 from operations.run import Run, WorkFailed
@@ -154,7 +155,7 @@ def prune_command(
             going = [item for item in found if not item.stays]
             if not as_json:
                 for line in _prune_lines(found):
-                    click.echo(line)
+                    click.echo(printable(line))
             remove = bool(going) and (yes or (not as_json and _asked()))
             if remove:
                 _prune(run, found, ended)

@@ -17,11 +17,12 @@ from cascade.documents import PlanDocument, json_of
 from cascade.model.fleet import Fleet
 from cascade.plan_report import plan_document, plan_lines
 from cascade.planning.plan import Plan, make_plan
+from cascade.planning.preflight import Finding
 from cascade.planning.target import Target, target_of
 from cascade.planning.understood import NotUnderstood, plain, understood
 from operations.snapshot import Snapshot
 from tests.hostile import GONE, VALUES, Place, bounded_time, changed, nested, places
-from tests.operations.conftest import Snapshots
+from tests.operations.conftest import LocalRun, Snapshots
 
 GROUPS = ("cascade-audio-realtime", "cascade-pc2-core")
 # In one turn a place meets every fourth value, and the next place the values after those.
@@ -185,3 +186,11 @@ def test_what_is_no_answer_is_refused_in_bounded_time_and_memory(output: list[st
     said = refusal(output)
     assert why in said
     assert said.isprintable()
+
+
+def test_warnings_steer_no_terminal(run: LocalRun, caplog: pytest.LogCaptureFixture) -> None:
+    steering = str(VALUES["escape sequences"])
+    run._heed([Finding("mainpc", "kernel", "warning", f"it is {steering}", f"mend {steering}")])
+    (said,) = caplog.messages
+    assert "it is \\x1b[2J" in said
+    assert_can_be_shown([said])
