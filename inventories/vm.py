@@ -10,6 +10,8 @@ _shared = {
     "ssh_key": str(_lab / "id_ed25519"),
     "ssh_known_hosts_file": str(_lab / "known_hosts"),
     "ssh_strict_host_key_checking": "yes",
+    # An emulated processor may take longer than pyinfra waits for the keys to be agreed on.
+    "ssh_paramiko_connect_kwargs": {"timeout": 60, "banner_timeout": 60, "auth_timeout": 60},
 }
 
 mainpc = [
