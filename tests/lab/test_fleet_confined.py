@@ -132,7 +132,7 @@ def test_a_service_whose_profile_an_older_api_stripped_is_found_and_repaired(fle
     assert finding[0] in findings(drift.document)
     assert {item.name for item in findings(drift.document)} == {SERVICE}
 
-    fleet.run("cascade", "drift", "inventories/lab.py", "--repair", "--yes").ok()
+    fleet.run("cascade", "drift", "inventories/lab.py", "--repair").ok()
     assert json.loads(on_host("mainpc", form)) == well
     assert_in_sync(fleet)
     (container,) = [item for item in steady().values() if item["workload"] == SERVICE]

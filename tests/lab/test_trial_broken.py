@@ -106,6 +106,8 @@ def publishing(port: int) -> Said:
     return {"ports": ports, "networks": ["trial-internal", "trial-external"]}
 
 
+# Nothing but its own first process.
+ALONE: Said = {"init": False, "x-security": {"exceptions": {"init": "It shows what the engine says of it."}}}
 LISTENER = "import socket, time; s = socket.create_server((str(), 18201)); time.sleep(1000)"
 CRASH = env(STANDIN_CRASH_AFTER_S=0, STANDIN_EXIT_CODE=7)
 SLOW_FIRST = (("first", "Twin", env(STANDIN_START_DELAY_S=4)),)
@@ -130,7 +132,7 @@ ROWS = {
     ),
     "out of memory": Row("middle", "worker", env(STANDIN_EAT_MEMORY_MB=200), "repeated_crash", ("memory",)),
     "no such program": Row(
-        "middle", "worker", {"entrypoint": ["/no/such"], "init": False}, "not_executable", ("/no/such",)
+        "middle", "worker", {"entrypoint": ["/no/such"], **ALONE}, "not_executable", ("/no/such",)
     ),
     "no such program behind init": Row(
         "middle", "worker", {"entrypoint": ["/no/such"]}, "not_executable", ("/no/such",)
@@ -219,7 +221,7 @@ ROWS = {
     "host container crashes": Row("middle", "tool", CRASH, "repeated_crash", ("exit code 7",)),
     "host container never healthy": Row("middle", "tool", check("exit 1"), "repeated_unhealthy"),
     "host container without its program": Row(
-        "middle", "tool", {"entrypoint": ["/no/such"], "init": False}, "not_executable", ("/no/such",)
+        "middle", "tool", {"entrypoint": ["/no/such"], **ALONE}, "not_executable", ("/no/such",)
     ),
     "both hosts": Row(
         "middle", "web", CRASH, "repeated_crash", ("exit code 7",), others=(("middle", "tool", CRASH),)

@@ -283,12 +283,35 @@ def test_a_network_that_the_allocator_refused_is_an_error_that_names_its_subnet(
         create_network(run, host, wanted("network", NETWORK))
 
 
-def test_a_volume_says_whose_it_is(wanted: Wanted, run: LocalRun, host: Host, engine: Engine) -> None:
-    engine.answers = {"/v1.44/volumes/create": CREATED}
-    create_volume(run, host, wanted("volume", "cascade-core_redis_data"))
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was run on a host besides calls of its engine."""
+    given: list[str] = []
+    monkeypatch.setattr("operations.swarm.objects.shell", lambda _host, command: given.append(command))
+    return given
+
+
+def test_a_volume_says_whose_it_is_and_belongs_to_who_writes_it(
+    wanted: Wanted, run: LocalRun, host: Host, engine: Engine, commands: list[str]
+) -> None:
+    folder = b'HTTP/1.0 200 OK\r\n\r\n{"Mountpoint": "/var/lib/docker/a b/_data"}'
+    name = "cascade-core_redis_data"
+    engine.answers = {"/v1.44/volumes/create": CREATED, f"/v1.44/volumes/{name}": folder}
+    create_volume(run, host, wanted("volume", name))
     said = body(engine, "POST /volumes/create")
-    assert (said["Name"], said["Driver"]) == ("cascade-core_redis_data", "local")
+    assert (said["Name"], said["Driver"]) == (name, "local")
     assert said["Labels"] == {"cascade.system": "cascade"}
+    assert commands == ["chown -Rh -- 10001:10001 '/var/lib/docker/a b/_data'"]
+
+
+def test_a_volume_that_is_there_is_only_given_to_who_writes_it(
+    wanted: Wanted, run: LocalRun, host: Host, engine: Engine, commands: list[str]
+) -> None:
+    name = "cascade-core_redis_data"
+    engine.answers = {f"/v1.44/volumes/{name}": b'HTTP/1.0 200 OK\r\n\r\n{"Mountpoint": "/data"}'}
+    create_volume(run, host, wanted("volume", name, action="update"))
+    assert calls(engine) == [f"GET /volumes/{name}"]
+    assert commands == ["chown -Rh -- 10001:10001 /data"]
 
 
 def test_an_image_that_did_not_arrive_is_an_error(
