@@ -29,7 +29,13 @@ AGENTS = """
 
 def document() -> dict[str, Any]:
     """A group that uses most of what a group file may say."""
-    service = {"image": "cascade/core", **yaml.safe_load(RICH), "x-agents": yaml.safe_load(AGENTS)}
+    weaker = dict.fromkeys(("user", "cap_add", "cap_drop", "security_opt"), "because")
+    service = {
+        "image": "cascade/core",
+        **yaml.safe_load(RICH),
+        "x-security": {"profile": "database", "exceptions": weaker},
+        "x-agents": yaml.safe_load(AGENTS),
+    }
     return {
         "name": "cascade-core",
         "services": {"cascade-core": service},
