@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 REDACTED = "***"
@@ -33,6 +34,8 @@ _NAMES = {"Aliases", "Image", "Name", "Source", "Target", "Type"}
 _TELL_A_NAME = {"SecretName": "File", "cascade.secret": "cascade.system"}
 # Where the file of a secret is, neither.
 _A_FILE = re.compile(r"/run/secrets/[\w./-]+(?!\S)")
+# Where the engine's specs have seccomp profiles.
+_PROFILES = {"Profile", "SecurityOpt"}
 # What is shorter would be found in too many other words.
 _LEAST = 4
 
@@ -73,22 +76,30 @@ def shows(text: str, secret: str) -> bool:
 def _secrets(value: Any, name: str = "") -> Iterator[str]:
     for key, item in _items(value, name):
         yield from _secrets(item, key)
-    if isinstance(value, list):
+    if isinstance(value, list) and name not in _PROFILES:
         yield from _of_programs(" ".join(item for item in value if isinstance(item, str)))
     if isinstance(value, str):
-        yield from _of_programs(value)
-        yield from (line for body in _PRIVATE_KEY.findall(value) for line in body.split())
-        yield from _AGE_IDENTITY.findall(value)
-        yield from (word for key, word in _IN_LINE.findall(value) if _hides(key, word))
-        variable, _, text = _assignment(value, name)
-        if (config := _config(variable, text)) is not None:
-            yield from _secrets(config)
-        elif text and _hides(variable, text):
-            yield text
-        yield from (user.partition(":")[2] for user in _IN_ADDRESS.findall(value))
-        yield from (
-            word.strip("'\"") for option, word in _OPTION_IN_LINE.findall(value) if looks_secret(option)
-        )
+        yield from _of_profile(value, name) if name in _PROFILES else _of_text(value, name)
+
+
+@lru_cache(maxsize=64)
+def _of_profile(value: str, name: str) -> tuple[str, ...]:
+    """Each container has a long one, and most have the same."""
+    return tuple(_of_text(value, name))
+
+
+def _of_text(value: str, name: str) -> Iterator[str]:
+    yield from _of_programs(value)
+    yield from (line for body in _PRIVATE_KEY.findall(value) for line in body.split())
+    yield from _AGE_IDENTITY.findall(value)
+    yield from (word for key, word in _IN_LINE.findall(value) if _hides(key, word))
+    variable, _, text = _assignment(value, name)
+    if (config := _config(variable, text)) is not None:
+        yield from _secrets(config)
+    elif text and _hides(variable, text):
+        yield text
+    yield from (user.partition(":")[2] for user in _IN_ADDRESS.findall(value))
+    yield from (word.strip("'\"") for option, word in _OPTION_IN_LINE.findall(value) if looks_secret(option))
 
 
 def _of_programs(line: str) -> Iterator[str]:
