@@ -34,6 +34,7 @@ ON_HOSTS: tuple[Kind, ...] = (
     "sysctl",
     "unit",
     "apparmor",
+    "permissions",
     "daemon-settings",
     "volume",
     "secret-file",

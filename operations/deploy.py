@@ -16,13 +16,15 @@ from pyinfra.context import ctx_host, ctx_state
 
 from cascade.exit_codes import ERROR, UNREACHABLE
 from cascade.model.strict import printable_lines
-from cascade.planning.desired import Stage
+from cascade.planning.desired import JOURNAL_SETTINGS, SSH_SETTINGS, Stage
 from cascade.planning.diff import Change
 from cascade.planning.resource import Kind
 from cascade.planning.steps import Gate, Recheck, Record, Work
 from operations.host.confinement import load_profile
 from operations.host.engine import apply_settings, recheck, start_unit
+from operations.host.hardening import limit_journal, set_permissions
 from operations.host.secrets import keep_secret
+from operations.host.ssh_server import harden_ssh
 from operations.host.system import install, set_sysctl, write_file
 from operations.releases import record
 from operations.run import Run, WorkFailed
@@ -44,6 +46,7 @@ _ON_HOST: dict[Kind, Callable[[tuple[Change, ...]], Commands]] = {
 }
 _BY_CALL: dict[Kind, Call] = {
     "apparmor": load_profile,
+    "permissions": set_permissions,
     "daemon-settings": apply_settings,
     "unit": start_unit,
     "swarm": join,
@@ -55,6 +58,8 @@ _BY_CALL: dict[Kind, Call] = {
     "secret-file": keep_secret,
     "image": deliver_image,
 }
+# Files that somebody must be told to read, who may not like what they say.
+_BY_PATH: dict[str, Call] = {JOURNAL_SETTINGS: limit_journal, SSH_SETTINGS: harden_ssh}
 # These write down themselves what they do, and what they undo.
 _ROLLED_OUT: dict[Kind, Call] = {"service": roll_out_service, "container": roll_out_container}
 
@@ -85,6 +90,8 @@ def work(assigned: Work | None) -> Generator[PyinfraCommand, None, None]:
         yield _call(record, assigned)
     elif assigned[0].action == "remove" and assigned[0].key.kind not in (*_ON_HOST, "secret-file"):
         yield _call(_on_record(remove), assigned)
+    elif call := _BY_PATH.get(assigned[0].key.name):
+        yield from (_call(_on_record(call), change) for change in assigned)
     elif (kind := assigned[0].key.kind) in _ON_HOST:
         yield _call(_begin, assigned)
         yield from _ON_HOST[kind](assigned)

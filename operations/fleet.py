@@ -140,6 +140,7 @@ class _Examination:
             self._say(Problem(SETTINGS, path_of(at, name), *placeholder(str(at[-1]))) for at in places)
         self._say(_strays(name, values))
         self._say(_ssh_problems(name, values))
+        self._say(_hardening_problems(name, values))
         return self._model(Host, {**values, "name": name}, name, SETTINGS)
 
     def _model(self, model: type[Model], values: Values, root: str, file: str) -> Model | None:
@@ -250,6 +251,19 @@ def _ssh_problems(host: str, values: Values) -> Iterator[Problem]:
         elif name == "ssh_key" and not _there(value, Path.is_file):
             fix = "write the path of a private key; `cascade bootstrap` makes one, `cascade lab up` the lab's"
             yield Problem(SETTINGS, path, f"there is no key {value}", fix)
+
+
+def _hardening_problems(host: str, values: Values) -> Iterator[Problem]:
+    """Who would be locked out must not close the door."""
+    if values.get("ssh_hardening") is not True:
+        return
+    path = path_of(["ssh_hardening"], host)
+    if values.get("ssh_user", "root") == "root":
+        fix = 'write ssh_user = "deploy" beside it, which `cascade bootstrap` makes, or leave SSH as it is'
+        yield Problem(SETTINGS, path, "it closes SSH to root, and ssh_user names nobody else", fix)
+    if "ssh_password" in values:
+        fix = "write ssh_key in place of ssh_password, or leave SSH as it is"
+        yield Problem(SETTINGS, path, "it closes SSH to passwords, and this host is reached with one", fix)
 
 
 def _there(path: str, kind: Callable[[Path], bool]) -> bool:

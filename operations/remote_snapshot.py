@@ -46,6 +46,7 @@ def snapshot(query: Any) -> Any:
         **({"secret_files": guarded(read_secret_files, None)} if secret_places() else {}),
         "units": guarded(read_units, query["units"]),
         "apparmor": guarded(read_apparmor, query["profiles"]),
+        "permissions": {path: guarded(read_permissions, path) for path in query["permissions"]},
         "docker": guarded(read_docker, query),
     }
 
@@ -87,6 +88,20 @@ def read_file(path: str) -> Any:
     return {
         **told,
         "content": content.decode() if path in QUERY["contents"] else shown(content),
+        **permissions(status),
+    }
+
+
+def read_permissions(path: str) -> Any:
+    try:
+        return permissions(os.stat(path))
+    except FileNotFoundError:
+        return None
+
+
+def permissions(status: os.stat_result) -> dict[str, str]:
+    return {
+        "mode": "%o" % stat.S_IMODE(status.st_mode),
         "owner": name_of("/etc/passwd", status.st_uid),
         "group": name_of("/etc/group", status.st_gid),
     }

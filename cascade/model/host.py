@@ -71,7 +71,7 @@ class Host(Strict):
     (limits for realtime priority), `open-files` (the default limit of them), `ipvs` (published ingress
     ports), `clock` (one of its own to keep right), or a device such as `/dev/snd`.
     `apparmor` says whether its kernel must have AppArmor; `apparmor_mode` whether what no profile allows is
-    denied, or only logged.
+    denied, or only logged. `ssh_hardening` closes SSH to root and to passwords.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Host(Strict):
     packages: tuple[PackageName, ...] = ()
     apparmor: Literal["required", "if-available"] = "if-available"
     apparmor_mode: Literal["enforce", "complain"] = "enforce"
+    ssh_hardening: bool = False
     sysctls: Annotated[dict[SysctlName, SysctlValue], AfterValidator(_forwards)] = {}
 
     @field_validator("absent")

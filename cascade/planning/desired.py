@@ -51,6 +51,9 @@ DAEMON_SETTINGS = "/etc/docker/daemon.json"
 SETTINGS_STAMP = "/var/lib/cascade/daemon-settings"
 LOCK_FILE = "/var/lib/cascade/lock"
 SYSCTL_FILE = "/etc/sysctl.d/90-cascade.conf"
+JOURNAL_SETTINGS = "/etc/systemd/journald.conf.d/90-cascade.conf"
+# The first that sshd reads: of two values it takes the first.
+SSH_SETTINGS = "/etc/ssh/sshd_config.d/00-cascade.conf"
 ENGINE_PACKAGES = {
     "distribution": ("docker.io", "docker-cli"),
     "docker": (
@@ -69,6 +72,17 @@ CONFINEMENT_PACKAGE = "apparmor"
 LOADER = "/usr/local/lib/cascade/load-apparmor"
 CONFINEMENT_FILES = (LOADER, "/etc/systemd/system/cascade-apparmor.service")
 CONFINEMENT_UNIT = "cascade-apparmor.service"
+# At most this mode, and this owner and group, where there is such a thing.
+PERMISSIONS = {
+    "/etc/containerd": ("755", "root", "root"),
+    "/etc/default/docker": ("644", "root", "root"),
+    "/etc/docker": ("755", "root", "root"),
+    DAEMON_SETTINGS: ("644", "root", "root"),
+    "/run/containerd/containerd.sock": ("660", "root", "root"),
+    "/run/docker.sock": ("660", "root", "docker"),
+    "/usr/lib/systemd/system/docker.service": ("644", "root", "root"),
+    "/usr/lib/systemd/system/docker.socket": ("644", "root", "root"),
+}
 REPOSITORY_FILES = ("/etc/apt/keyrings/docker.asc", "/etc/apt/sources.list.d/docker.sources")
 _PROFILE_TEMPLATE = "/etc/apparmor.d/container"
 TEMPLATES = Path(__file__).parents[2] / "templates"
@@ -134,6 +148,9 @@ def _system(host: Host) -> Iterator[Desired]:
         yield Desired("system", Key(host.name, "sysctl", name), {"value": value})
     if "clock" not in host.absent:
         yield _unit("system", host, "systemd-timesyncd.service")
+    yield _file("system", host, JOURNAL_SETTINGS)
+    if host.ssh_hardening:
+        yield _file("system", host, SSH_SETTINGS)
 
 
 def _confinement(fleet: Fleet, host: Host) -> Iterator[Desired]:
@@ -173,6 +190,9 @@ def _engine(host: Host) -> Iterator[Desired]:
     for package in ENGINE_PACKAGES[host.docker_source]:
         yield Desired("engine", Key(host.name, "package", package), {"installed": True})
     yield _unit("engine", host, "docker.service")
+    for path, (mode, owner, group) in PERMISSIONS.items():
+        fields = {"mode": mode, "owner": owner, "group": group}
+        yield Desired("engine", Key(host.name, "permissions", path), fields)
 
 
 def _file(stage: Stage, host: Host, path: str, template: str = "", **values: Any) -> Desired:

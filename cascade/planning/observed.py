@@ -18,6 +18,7 @@ from cascade.planning.target import Target
 MINIMUM_API = (1, 44)
 
 _NUMBER = re.compile("[0-9]{1,9}")
+_OCTAL = re.compile("[0-7]{1,5}")
 _CONFIG_FILE = re.compile(rf"{CONFIG_FOLDER}/(?P<prefix>[^/]+)-[0-9a-f]{{12}}(?:\.|$)")
 
 Snapshot = Mapping[str, Any]
@@ -273,6 +274,7 @@ def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Res
     for kind, found, fields in readings:
         _simple(observed, host, kind, found, fields, wanted)
     _confinement(observed, host, snapshot, wanted)
+    _permissions(observed, host, snapshot, wanted)
     docker = snapshot["docker"]
     if docker and "error" in docker:
         _engine_fault(observed, host, docker["error"])
@@ -304,6 +306,18 @@ def _profile(key: Key, policy: Mapping[str, Any], wanted: Resources) -> Fields:
     """In force is what came from the file as it is to be."""
     file = wanted.get(Key(key.host, "file", f"{PROFILE_FOLDER}/{key.name}"), {})
     return {"mode": policy["mode"], "in_force": policy["file"] == comparable("file", file).get("sha256")}
+
+
+def _permissions(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
+    """A mode that allows less is as good as the one that is wanted; what is not there has none."""
+    found = snapshot.get("permissions", {})
+    _simple(observed, host, "permissions", found, dict, wanted)
+    for key in [key for key in wanted if (key.host, key.kind) == (host, "permissions")]:
+        there = observed.resources.get(key)
+        if there is None:
+            observed.not_read.add(key)
+        elif _OCTAL.fullmatch(there["mode"]) and not int(there["mode"], 8) & ~int(wanted[key]["mode"], 8):
+            observed.resources[key] = {**there, "mode": wanted[key]["mode"]}
 
 
 def _engine_fault(observed: Observed, host: str, reason: str) -> None:

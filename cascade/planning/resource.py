@@ -11,6 +11,7 @@ Kind = Literal[
     "sysctl",
     "file",
     "apparmor",
+    "permissions",
     "daemon-settings",
     "unit",
     "swarm",

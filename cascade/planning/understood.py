@@ -146,6 +146,7 @@ _PARTS: dict[str, Shape] = {
     "secret_files!": {**_OWNED, "sealed": bool, "in_place": bool},
     "units": {"enabled": bool, "active": bool},
     "apparmor?": {"mode": str, "file": str},
+    "permissions!": _OWNED,
 }
 _HOLDER = {"name": str, "pid": int, "containers": [str]}
 _CALLS = [(str, int, str)]

@@ -305,6 +305,12 @@ def variant(fleet: Checkout, tmp_path: Path) -> Iterator[Checkout]:
     fleet.deploy().ok()
 
 
+def kernel_of_the_lab() -> str:
+    """What group_data/lab.py says of the kernel that the hosts share, for other systems on them."""
+    text = (ROOT / "group_data/lab.py").read_text()
+    return text[text.index("# All of all.py") :]
+
+
 def small_system(path: Path) -> Checkout:
     """The project with the small system of tests/lab/trial in place of the fleet."""
     path.mkdir()
@@ -313,6 +319,8 @@ def small_system(path: Path) -> Checkout:
     shutil.copytree(ROOT / "inventories", path / "inventories")
     shutil.copytree(ROOT / "group_data", path / "group_data", ignore=shutil.ignore_patterns("stacks"))
     shutil.copytree(Path(__file__).with_name("trial"), path, dirs_exist_ok=True)
+    with (path / "group_data/lab.py").open("a") as settings:
+        settings.write(kernel_of_the_lab())
     busybox = (ROOT / ".lab/busybox").read_bytes()
     scripts = {file.name: file.read_bytes() for file in SCRIPTS.iterdir()}
     other = image_archive(busybox, scripts | {"other": b""}, OTHER_IMAGE)

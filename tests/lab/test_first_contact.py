@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab.hosts import HOSTS
-from tests.lab.conftest import ROOT, Checkout, Finished, copy_of_project, look, on_host
+from tests.lab.conftest import ROOT, Checkout, Finished, copy_of_project, kernel_of_the_lab, look, on_host
 from tests.terminal import at_terminal
 
 PASSWORD = "pl4nted; touch /x $(id) 'q\" end"
@@ -160,7 +160,7 @@ def told(here: Checkout, checkout: Checkout, key: Path) -> Story:
     written = (checkout.path / "group_data/home.py").read_text()
     for archive in re.findall(r'"(images/.*\.tar)"', written):
         shutil.copy(here.path / ".lab/stand-in.tar", checkout.path / archive)
-    (checkout.path / "group_data/home.py").write_text(written + SETTINGS)
+    (checkout.path / "group_data/home.py").write_text(written + SETTINGS + kernel_of_the_lab())
     with watched() as (arguments_here, there):
         first = {
             "mainpc": typed(

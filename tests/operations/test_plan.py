@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.model.fleet import Fleet
-from cascade.planning.desired import SETTINGS_STAMP
+from cascade.planning.desired import JOURNAL_SETTINGS, SETTINGS_STAMP
 from cascade.planning.diff import Change
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.steps import Gate, Recheck
@@ -28,6 +28,7 @@ REGISTRY = "cascade-core_service-registry"
 TWIN = "cascade-core_system-digital-twin"
 COORDINATOR = "cascade-request-handler_request-coordinator"
 WAKE_WORD = "cascade-audio-realtime_wake-word-detector"
+OUR_SETTINGS = "features, icc, log-driver, log-opts, no-new-privileges, userland-proxy"
 OTHER_NETWORK = "TaskTemplate.Networks.cascade-external, TaskTemplate.Networks.gone"
 UNPUBLISHED = f"{COORDINATOR}: port 26002 is not published: group_data says there is no IPVS"
 
@@ -339,7 +340,7 @@ SETTINGS_CASES = (
     Case(
         "a setting of the engine was removed",
         daemon_json("pc2", lambda _: '{"default-address-pools": [{"base": "10.202.0.0/16", "size": 24}]}'),
-        (f"update daemon-settings {DAEMON} on pc2: features, log-driver, log-opts",),
+        (f"update daemon-settings {DAEMON} on pc2: {OUR_SETTINGS}",),
         SHAKEN_PC2_GATES,
     ),
     Case(
@@ -351,7 +352,7 @@ SETTINGS_CASES = (
     Case(
         "the engine's settings are an empty file",
         setting("", "pc2", "files", DAEMON, "content"),
-        (f"update daemon-settings {DAEMON} on pc2: default-address-pools, features, log-driver, log-opts",),
+        (f"update daemon-settings {DAEMON} on pc2: default-address-pools, {OUR_SETTINGS}",),
         SHAKEN_PC2_GATES,
     ),
     Case(
@@ -1095,8 +1096,13 @@ def test_a_bare_fleet_is_built_stage_by_stage(bare: Snapshots, fleet: Fleet, ima
     assert before_rollout == [
         ("system", "install curl, systemd-timesyncd", both),
         ("system", f"create file {SYSCTLS}", both),
+        ("system", "update sysctl net.ipv4.conf.all.send_redirects", both),
+        ("system", "update sysctl net.ipv4.conf.default.accept_redirects", both),
+        ("system", "update sysctl net.ipv4.conf.default.accept_source_route", both),
+        ("system", "update sysctl net.ipv4.conf.default.send_redirects", both),
         ("system", f"update sysctl {PORTS_SYSCTL}", both),
         ("system", "update sysctl net.ipv4.tcp_keepalive_time", both),
+        ("system", f"create file {JOURNAL_SETTINGS}", both),
         ("engine", f"create daemon-settings {DAEMON}", both),
         ("engine", "install docker-cli, docker.io", both),
         ("engine", "create unit docker.service", both),
