@@ -23,6 +23,8 @@ from tests.operations.test_remote_snapshot import run_script
 
 SCRIPT = Path(__file__).parents[2] / "operations" / "remote_secrets.py"
 PLACE = "alpha_fox/cascade_tint-0123456789ab"
+# What a snapshot is asked for, besides what an engine holds.
+PARTS = ("packages", "sysctls", "files", "contents", "units", "profiles", "permissions")
 CANARY = b"\0\xff planted '; touch x\n" + b"x" * 200_000
 OWNER, GROUP = os.getuid(), os.getgid()
 STAND_IN = """#!{python}
@@ -78,7 +80,7 @@ def told(folders: tuple[Path, Path]) -> Told:
 @pytest.fixture
 def seen(folders: tuple[Path, Path], tmp_path: Path) -> Callable[[], Any]:
     """What the snapshot says of the secrets."""
-    query: dict[str, Any] = dict.fromkeys(("packages", "sysctls", "files", "contents", "units"), ())
+    query: dict[str, Any] = dict.fromkeys(PARTS, ())
 
     def see() -> Any:
         opened, sealed = map(str, folders)
