@@ -36,8 +36,12 @@ def harden_ssh(_run: Run, host: Host, change: Change) -> None:
         _check(host)
         shell(host, _RELOAD)
         _prove(host)
+        if not _armed(host):
+            raise WorkFailed(f"a new connection took longer than {REVERT_S} s, so the host went back")
     except WorkFailed as failure:
-        _go_back(host, exchange)
+        # Who has gone back by himself has nothing left to go back to.
+        if _armed(host):
+            _go_back(host, exchange)
         said = f"{failure}; {change.key.name} and the way in are as they were before"
         raise WorkFailed(said) from failure
     _disarm(host)

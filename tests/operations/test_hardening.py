@@ -180,6 +180,23 @@ def test_the_host_goes_back_by_itself_when_nobody_calls_it_off(
     assert (path.read_text() if path.exists() else None) == old
 
 
+@pytest.mark.parametrize("old", ["old\n", None])
+def test_a_proof_that_comes_when_the_host_has_gone_back_is_none(
+    machine: Machine, path: Path, old: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(_host: object) -> None:
+        (machine.folder / "armed").unlink()
+        machine.run_shell_command(Raw((machine.folder / "back").read_text()))
+
+    path.parent.mkdir()
+    if old:
+        path.write_text(old)
+    monkeypatch.setattr(ssh_server, "_prove", late)
+    with pytest.raises(WorkFailed, match="longer than 60 s, so the host went back"):
+        do(harden_ssh, machine, path)
+    assert (path.read_text() if path.exists() else None) == old
+
+
 def test_what_an_earlier_run_left_unproven_goes_before_another_one_begins(
     machine: Machine, path: Path
 ) -> None:
