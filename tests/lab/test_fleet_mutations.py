@@ -246,7 +246,8 @@ def test_a_volume_with_other_options_is_named_and_left_to_a_person(fleet: Checko
     scaled = found("mainpc", "service", TWIN, "Mode.Replicated.Replicas")
     drift = fleet.drift()
     assert drift.code == 2
-    volume = found("mainpc", "volume", VOLUME, *(f"options.{name}" for name in ("device", "o", "type")))
+    differing = ("owner", *(f"options.{name}" for name in ("device", "o", "type")))
+    volume = found("mainpc", "volume", VOLUME, *differing)
     assert findings(drift.document) == dict.fromkeys(volume, "none") | dict.fromkeys(scaled, "automatic")
     plan, refused = fleet.plan(), fleet.deploy()
     for finished in (plan, refused):
