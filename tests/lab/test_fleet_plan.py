@@ -137,7 +137,7 @@ def test_a_plan_with_a_host_down_is_not_saved(drifted: Checkout) -> None:
 
 
 def test_files_that_were_changed_are_no_drift(variant: Checkout) -> None:
-    variant.change("group_data/all.py", '"4096"', '"8192"')
+    variant.change("group_data/lab.py", '"4096"', '"8192"')
     done, document = looked(variant, "drift")
     assert (done.code, document["findings"]) == (0, [])
     assert document["files"]["differ"]
@@ -152,7 +152,7 @@ def test_files_that_were_changed_are_no_drift(variant: Checkout) -> None:
 
 def test_two_releases_differ_in_what_was_changed_between_them(variant: Checkout) -> None:
     variant.deploy().ok()
-    variant.change("group_data/all.py", '"4096"', '"8192"')
+    variant.change("group_data/lab.py", '"4096"', '"8192"')
     variant.deploy().ok()
     history = valid("history", variant.run("cascade", "history", INVENTORY, "--json").ok().out)["releases"]
     before, after = (release["number"] for release in history[-2:])

@@ -74,7 +74,7 @@ def test_an_agent_that_the_release_does_not_know_goes(variant: Checkout) -> None
 
 
 def test_a_rollback_puts_back_host_settings_too(variant: Checkout) -> None:
-    variant.change("group_data/all.py", '"net.core.somaxconn": "4096"', '"net.core.somaxconn": "2048"')
+    variant.change("group_data/lab.py", '"net.core.somaxconn": "4096"', '"net.core.somaxconn": "2048"')
     variant.deploy().ok()
     assert on_host("pc2", "sysctl -n net.core.somaxconn") == "2048"
     rollback(variant).ok()
