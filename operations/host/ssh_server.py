@@ -18,7 +18,9 @@ from operations.ssh import CONNECTION_LOST
 REVERT_UNIT = "cascade-ssh-revert"
 # Long enough for a connection on a slow line, short enough to wait for at a closed door.
 REVERT_S = 60
-_RELOAD = "systemctl try-reload-or-restart ssh.service"
+# A reload returns before the server has read anything, and a new connection would prove its old settings, or
+# meet nobody. Connections that are open stay open.
+_RESTART = "systemctl restart ssh.service"
 # What the server would do, whatever other files of it say.
 _CLOSED = ("permitrootlogin no", "passwordauthentication no", "kbdinteractiveauthentication no")
 
@@ -34,7 +36,7 @@ def harden_ssh(_run: Run, host: Host, change: Change) -> None:
     try:
         exchange.write()
         _check(host)
-        shell(host, _RELOAD)
+        shell(host, _RESTART)
         _prove(host)
         if not _armed(host):
             raise WorkFailed(f"a new connection took longer than {REVERT_S} s, so the host went back")
@@ -50,7 +52,7 @@ def harden_ssh(_run: Run, host: Host, change: Change) -> None:
 
 def _arm(host: Host, exchange: Exchange) -> None:
     """The host itself goes back when nobody calls it off, for who is locked out cannot."""
-    back = shlex.quote(f"{exchange.going_back}; {_RELOAD}")
+    back = shlex.quote(f"{exchange.going_back}; {_RESTART}")
     timer = f"--unit={REVERT_UNIT} --collect --on-active={REVERT_S} --timer-property=AccuracySec=100ms"
     shell(host, f"systemd-run --quiet {timer} sh -c {back}")
 
@@ -65,7 +67,7 @@ def _disarm(host: Host) -> None:
 
 
 def _go_back(host: Host, exchange: Exchange) -> None:
-    shell(host, f"{exchange.going_back} && {_RELOAD}")
+    shell(host, f"{exchange.going_back} && {_RESTART}")
     _disarm(host)
 
 

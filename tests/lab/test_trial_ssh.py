@@ -12,12 +12,11 @@ from tests.lab.conftest import Checkout, look, on_host
 
 KEYS = "/home/deploy/.ssh/authorized_keys"
 DROP_IN = "/etc/systemd/system/ssh.service.d/test.conf"
-# A server that, from when it reads Cascade's settings on, lets nobody in who is not in yet.
+# A server that, from when it starts with Cascade's settings on, lets nobody in who is not in yet.
 LOCKED = rf"""mkdir -p {DROP_IN.rpartition("/")[0]} && cat >{DROP_IN} <<'UNIT'
 [Service]
-ExecReload=
-ExecReload=/bin/sh -c 'if test -e {SSH_SETTINGS}; then mv {KEYS} {KEYS}.away; else mv {KEYS}.away {KEYS}; fi'
-ExecReload=/bin/kill -HUP $MAINPID
+ExecStartPre=/bin/sh -c 'if test -e {SSH_SETTINGS}; \
+    then mv {KEYS} {KEYS}.away; else mv {KEYS}.away {KEYS}; fi'
 UNIT
 systemctl daemon-reload"""
 

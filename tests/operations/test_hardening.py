@@ -130,7 +130,7 @@ def test_the_way_back_is_armed_before_and_called_off_after_a_new_connection(
         "systemd-run",
         "sshd -t",
         "sshd -T",
-        "systemctl try-reload-or-restart ssh.service",
+        "systemctl restart ssh.service",
         "systemctl stop cascade-ssh-revert.timer",
     ]
     assert machine.connected == ["wanted\n", "closed"]
@@ -138,7 +138,7 @@ def test_the_way_back_is_armed_before_and_called_off_after_a_new_connection(
 
 
 @pytest.mark.parametrize("old", ["old\n", None])
-@pytest.mark.parametrize("wrong", ["sshd -t", "sshd -T", "reload", "connection"])
+@pytest.mark.parametrize("wrong", ["sshd -t", "sshd -T", "restart", "connection"])
 def test_whatever_goes_wrong_the_old_way_stays_open(
     machine: Machine, path: Path, wrong: str, old: str | None
 ) -> None:
@@ -149,7 +149,7 @@ def test_whatever_goes_wrong_the_old_way_stays_open(
         (machine.folder / "wrong").touch()
     elif wrong == "sshd -T":
         machine.program("sshd", 'printf "permitrootlogin yes\\n"')
-    elif wrong == "reload":
+    elif wrong == "restart":
         (machine.folder / "picky").touch()
     else:
         machine.answers = False
@@ -164,7 +164,7 @@ def test_whatever_goes_wrong_the_old_way_stays_open(
 def test_the_host_goes_back_by_itself_when_nobody_calls_it_off(
     machine: Machine, path: Path, old: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the deploying machine dies between the reload and the new connection."""
+    """As when the deploying machine dies between the restart and the new connection."""
 
     def killed(_host: object) -> None:
         raise KeyboardInterrupt
