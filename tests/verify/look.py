@@ -30,6 +30,8 @@ PATHS = (
 )
 UNITS = ("docker.service", "docker.socket")
 _UNIT_FILE = "systemctl show --value --property FragmentPath"
+# Source: getent(1).
+_NO_SUCH_GROUP = 2
 _CERTIFICATES = "find /etc/docker/certs.d -type f 2>/dev/null || test ! -e /etc/docker/certs.d"
 _SSHD_IN_CONTAINERS = (
     "for pid in $(pgrep -x sshd); do if grep -q docker /proc/$pid/cgroup; then echo $pid; fi; done"
@@ -109,7 +111,7 @@ def look_at(machine: Machine) -> Look:
         files=_files(machine, (*PATHS, *filter(None, unit_files.values()), *certificates)),
         unit_files=unit_files,
         registry_certificates=certificates,
-        docker_group=_members(machine.check_output("getent group docker || true")),
+        docker_group=_members(machine.run_expect([0, _NO_SUCH_GROUP], "getent group docker").stdout),
         mount_of_data=machine.check_output("findmnt --noheadings --output TARGET --target /var/lib/docker"),
         audit_rules=machine.check_output("if command -v auditctl >/dev/null; then auditctl -l; fi"),
         listening=lines("ss --no-header --listening --tcp --numeric | awk '{print $4}'"),
