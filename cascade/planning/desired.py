@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -203,14 +204,19 @@ def _file(stage: Stage, host: Host, path: str, template: str = "", **values: Any
 
 def render(path: str, **values: Any) -> str:
     """A host's file from the template at the same place under templates/."""
-    templates = Environment(
+    return _templates().get_template(f"{path.lstrip('/')}.j2").render(values)
+
+
+@cache
+def _templates() -> Environment:
+    """Each template is compiled once, however many files come of it."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         autoescape=False,  # noqa: S701 - configuration files, not HTML
     )
-    return templates.get_template(f"{path.lstrip('/')}.j2").render(values)
 
 
 def _unit(stage: Stage, host: Host, name: str) -> Desired:
