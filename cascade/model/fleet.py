@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from cascade.model.compose import HealthTiming
 from cascade.model.daemon import daemon_faults
+from cascade.model.gpu import Gpus
 from cascade.model.host import CODENAMES, Host, constraint_fault
 from cascade.model.image import ImageSource, pin_each
 from cascade.model.loader import Reading
@@ -59,7 +60,8 @@ class FleetSettings(Strict):
 class Fleet:
     """Settings, hosts and groups that fit together; made by `assemble`.
 
-    `digits` are those of the secrets whose values are open, by their names in the store.
+    `digits` are those of the secrets whose values are open, by their names in the store; `gpus` those that
+    each host with GPUs was read to have.
     """
 
     settings: FleetSettings
@@ -67,6 +69,7 @@ class Fleet:
     groups: dict[str, GroupFile]
     options: Options = field(default_factory=Options)
     digits: Mapping[str, str] = field(default_factory=dict)
+    gpus: Gpus = field(default_factory=dict)
 
     @property
     def manager(self) -> Host:

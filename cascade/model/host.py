@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
+from cascade.model.gpu import HostGpu
 from cascade.model.names import fits
 from cascade.model.quantities import Whole
 from cascade.model.strict import Strict
@@ -72,6 +73,7 @@ class Host(Strict):
     ports), `clock` (one of its own to keep right), or a device such as `/dev/snd`.
     `apparmor` says whether its kernel must have AppArmor; `apparmor_mode` whether what no profile allows is
     denied, or only logged. `ssh_hardening` closes SSH to root and to passwords.
+    `gpu` says that it has NVIDIA GPUs; without it nothing of NVIDIA is installed.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Host(Strict):
     apparmor_mode: Literal["enforce", "complain"] = "enforce"
     ssh_hardening: bool = False
     sysctls: Annotated[dict[SysctlName, SysctlValue], AfterValidator(_forwards)] = {}
+    gpu: HostGpu | None = None
 
     @field_validator("absent")
     @classmethod
@@ -102,6 +105,11 @@ class Host(Strict):
                 f" name {', '.join(CAPABILITIES)} or a device under /dev/"
             )
         return absent
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether its workloads get GPUs: some are declared, and not said to be absent."""
+        return self.gpu is not None and "gpu" not in self.absent
 
     def meets(self, constraint: str) -> bool:
         """Whether a placement constraint admits this host; the constraint must have been checked.
