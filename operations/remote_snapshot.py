@@ -1,21 +1,26 @@
 """Runs on a host, from standard input of `python3 -IS -`: reads everything Cascade manages there.
 
-Standard library of python3-minimal only. The deploying machine prepends QUERY; the answer is JSON,
-compressed, in base64. What is absent is None; what could not be read is {"error": reason}.
+Standard library of python3-minimal only. The deploying machine prepends QUERY, and PROBE where it asks for
+GPUs; the answer is JSON, compressed, in base64. What is absent is None; what could not be read is
+{"error": reason}.
 """
 
 import base64
 import hashlib
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
+import sys
+import time
 import zlib
 from typing import Any
 from urllib.parse import quote
 
 QUERY = globals().get("QUERY", {})
+PROBE = globals().get("PROBE", "")
 SOCKET = "/run/docker.sock"
 PID_FILE = "/run/docker.pid"
 SWARM_STATE = "/var/lib/docker/swarm/docker-state.json"
@@ -26,12 +31,19 @@ APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 POLICIES = "/sys/kernel/security/apparmor/policy/profiles"
 POLICY_NOTES = "/run/cascade/apparmor"
 TIMEOUT_S = 10
+GPU_TIMEOUT_S = 20
 SHOWN_BYTES = 65536
 LARGEST_BYTES = 64 * 1024 * 1024
 # What an answer can do to its reader that is not what its sender's manual says.
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 TASK_LABEL = "com.docker.swarm.task.id"
 TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
+TOOLKIT = "nvidia-container-toolkit"
+GIVEN = "NVIDIA_VISIBLE_DEVICES="
+NO_GPU = ("", "void", "none")
+UUID = re.compile("GPU-[0-9a-f-]+")
+# What a shell and a container's runtime say of a program that is not there.
+NOT_STARTED = (126, 127)
 
 
 class Gone(ValueError):
@@ -39,6 +51,8 @@ class Gone(ValueError):
 
 
 def snapshot(query: Any) -> Any:
+    # It takes the longest, so it runs beside the rest.
+    probe = start_probe() if query.get("gpu") else None
     return {
         "packages": guarded(read_packages, query["packages"]),
         "files": {path: guarded(read_file, path) for path in (*query["files"], *config_files())},
@@ -48,6 +62,7 @@ def snapshot(query: Any) -> Any:
         "apparmor": guarded(read_apparmor, query["profiles"]),
         "permissions": {path: guarded(read_permissions, path) for path in query["permissions"]},
         "docker": guarded(read_docker, query),
+        **({"gpu": guarded(read_gpu, probe)} if probe else {}),
     }
 
 
@@ -294,6 +309,84 @@ def started() -> float:
     return os.stat(PID_FILE).st_mtime
 
 
+def start_probe() -> "subprocess.Popen[bytes]":
+    """What the driver says is asked by a process of its own, which nobody waits for that has asked enough."""
+    with open(os.memfd_create("probe"), "w+b") as script:
+        script.write(zlib.decompress(base64.b64decode(PROBE)))
+        script.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-IS", "-"], stdin=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+
+def read_gpu(probe: "subprocess.Popen[bytes]") -> Any:
+    """What the driver and the library say, the toolkit's version, and what containers see of their GPUs."""
+    try:
+        answer, said = probe.communicate(timeout=GPU_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # It is not waited for: whoever hangs in the kernel cannot be killed.
+        probe.kill()
+        raise TimeoutError("NVIDIA's library did not answer within %d s" % GPU_TIMEOUT_S) from None
+    if probe.returncode:
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ValueError("NVIDIA's library ended its asker with %d: %s" % (probe.returncode, last))
+    told = json.loads(answer)
+    sees = read_sight() if told["nvml"] == "ok" and running() else {}
+    return {**told, "toolkit": read_packages([TOOLKIT])[TOOLKIT], "containers": sees}
+
+
+def read_sight() -> dict[str, str]:
+    """What each running container of the system that was given a GPU sees; all are asked at the same time."""
+    until = time.monotonic() + TIMEOUT_S
+    given = {}
+    for item in get("/containers/json?filters=" + labelled(QUERY["label"])):
+        try:
+            environment = get("/containers/%s/json" % item["Id"])["Config"]["Env"] or []
+        except Gone:
+            continue
+        devices = [entry[len(GIVEN) :] for entry in environment if entry.startswith(GIVEN)]
+        if devices and devices[-1] not in NO_GPU:
+            given[item["Id"]] = devices[-1]
+    looks = {container: guarded(begin_look, container) for container in given}
+    seen = {container: guarded(end_look, (look, until)) for container, look in looks.items()}
+    return {container: sight(given[container], seen[container]) for container in given}
+
+
+def begin_look(container: str) -> Any:
+    """An `nvidia-smi -L` inside, by its number, and the connection on which it answers."""
+    command = {"AttachStdout": True, "AttachStderr": True, "Tty": True, "Cmd": ["nvidia-smi", "-L"]}
+    path = "/containers/%s/exec" % container
+    number = json.loads(answered("POST " + path, ask("POST", path, command)))["Id"]
+    return number, ask("POST", "/exec/%s/start" % number, {"Detach": False, "Tty": True})
+
+
+def end_look(look: Any) -> Any:
+    """How it ended, and what it said."""
+    begun, until = look
+    if isinstance(begun, dict):
+        raise ValueError(begun["error"])
+    number, connection = begun
+    connection.settimeout(max(0.1, until - time.monotonic()))
+    said = answered("nvidia-smi -L", connection).decode(errors="replace")
+    return get("/exec/%s/json" % number)["ExitCode"], " ".join(said.split())
+
+
+def sight(given: str, seen: Any) -> str:
+    """In a word, with what was said: `ok`, `lost` or, where it could not be asked, `unknown`."""
+    if isinstance(seen, dict):
+        return "unknown: %s" % seen["error"]
+    code, said = seen
+    if code in NOT_STARTED:
+        return "unknown: %s" % said
+    visible = UUID.findall(said)
+    if code or not visible:
+        return "lost: %s" % said
+    wanted = UUID.findall(given)
+    if wanted and sorted(visible) != sorted(wanted):
+        return "lost: it sees %s, and was given %s" % (", ".join(visible), ", ".join(wanted))
+    return "ok"
+
+
 def labelled(label: str) -> str:
     return quote(json.dumps({"label": [label]}))
 
@@ -400,22 +493,35 @@ def asked_release(releases: list[Any], asked: str | None, label: str) -> Any:
 
 
 def get(path: str) -> Any:
-    """One GET over the engine's socket, in HTTP/1.0: python3-minimal has no http module."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(TIMEOUT_S)
-        connection.connect(SOCKET)
-        connection.sendall(("GET %s HTTP/1.0\r\nHost: docker\r\n\r\n" % path).encode())
-        with connection.makefile("rb") as answer:
-            reply = no_larger(answer.read(LARGEST_BYTES + 1))
+    return json.loads(answered("GET " + path, ask("GET", path)))
+
+
+def ask(method: str, path: str, body: Any = None) -> socket.socket:
+    """One call over the engine's socket, in HTTP/1.0: python3-minimal has no http module."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = "%s %s HTTP/1.0\r\nHost: docker\r\n" % (method, path)
+    if body is not None:
+        head += "Content-Type: application/json\r\nContent-Length: %d\r\n" % len(content)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(TIMEOUT_S)
+    connection.connect(SOCKET)
+    connection.sendall(head.encode() + b"\r\n" + content)
+    return connection
+
+
+def answered(call: str, connection: socket.socket) -> bytes:
+    """What the engine says to a call; raises Gone for what is not there, ValueError where it refuses."""
+    with connection, connection.makefile("rb") as answer:
+        reply = no_larger(answer.read(LARGEST_BYTES + 1))
     head, _, body = reply.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
-        raise ValueError("GET %s was answered by something that speaks no HTTP" % path)
+        raise ValueError("%s was answered by something that speaks no HTTP" % call)
     status = int(head.split(None, 2)[1])
     if status == 404:
-        raise Gone(path)
-    if status != 200:
-        raise ValueError("GET %s answered %d: %s" % (path, status, body.decode(errors="replace").strip()))
-    return json.loads(body)
+        raise Gone(call)
+    if not 200 <= status < 300:
+        raise ValueError("%s answered %d: %s" % (call, status, body.decode(errors="replace").strip()))
+    return body
 
 
 print(base64.b64encode(zlib.compress(json.dumps(snapshot(QUERY)).encode())).decode())

@@ -390,7 +390,8 @@ class Run:
         wanted, system = tuple(wanted), self.fleet.settings.system
 
         def read(host: Host) -> Any:
-            return take_snapshot(host, query_for(host.name, wanted, system, release))
+            gpu = self.fleet.hosts[host.name].has_gpu
+            return take_snapshot(host, query_for(host.name, wanted, system, release, gpu))
 
         with self.timed("facts"):
             return at_once(hosts, read)

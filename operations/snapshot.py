@@ -6,6 +6,8 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from cascade.planning.understood import NotUnderstood, understood, understood_pr
 from operations.ssh import PATIENCE_S
 
 _SCRIPT = Path(__file__).with_name("remote_snapshot.py")
+_PROBE = Path(__file__).with_name("remote_gpu.py")
 _LARGEST_BYTES = 64 * 1024 * 1024
 READ_BY_NAME: tuple[Kind, ...] = (
     "package",
@@ -80,7 +83,8 @@ def take_snapshot(host: Host, query: dict[str, Any]) -> Reading | None:
 
 def answer_of(host: Host, query: dict[str, Any], script: Path, fact: type[Answer]) -> Reading | None:
     """What the script answers to the query on this host; None where it could not be asked."""
-    text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{script.read_text()}"
+    probe = f"PROBE = {packed_probe()!r}\n" if query.get("gpu") else ""
+    text = f"import json\nQUERY = json.loads({json.dumps(query)!r})\n{probe}{script.read_text()}"
     try:
         reading: Reading | None = host.get_fact(
             fact, _sudo=True, _stdin=text, _ignore_errors=True, _timeout=PATIENCE_S
@@ -90,12 +94,27 @@ def answer_of(host: Host, query: dict[str, Any], script: Path, fact: type[Answer
     return reading
 
 
+@cache
+def packed_probe() -> str:
+    """The probe of GPUs with the source of the module that it takes along, compressed, in base64."""
+    return base64.b64encode(zlib.compress(probe_source().encode())).decode()
+
+
+def probe_source() -> str:
+    """The probe of GPUs as a host runs it: a script that needs nothing but python3."""
+    module = find_spec("pynvml")
+    assert module is not None
+    source = Path(str(module.origin)).read_text(encoding="utf-8")
+    return f"PYNVML = {source!r}\n{_PROBE.read_text(encoding='utf-8')}"
+
+
 def query_for(
-    host: str, wanted: Iterable[Desired], system: str, release: str | None = None
+    host: str, wanted: Iterable[Desired], system: str, release: str | None = None, gpu: bool = False
 ) -> dict[str, Any]:
     """What to read on a host, so that it can be compared with what is wanted there.
 
-    `release` asks the manager for a release with its data: `last`, `previous`, or a number.
+    `release` asks the manager for a release with its data: `last`, `previous`, or a number; `gpu` asks the
+    driver for the host's GPUs, which takes longer than all the rest.
     """
     names: dict[str, list[str]] = {kind: [] for kind in READ_BY_NAME}
     for item in wanted:
@@ -115,4 +134,5 @@ def query_for(
         "label": f"{LABEL_SYSTEM}={system}",
         "release_label": LABEL_RELEASE,
         "release": release,
+        **({"gpu": True} if gpu else {}),
     }

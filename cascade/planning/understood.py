@@ -148,6 +148,32 @@ _PARTS: dict[str, Shape] = {
     "apparmor?": {"mode": str, "file": str},
     "permissions!": _OWNED,
 }
+_GPU = {
+    "module~": str,
+    "nvml": str,
+    "said": str,
+    "library~": str,
+    "driver~": str,
+    "cuda~": str,
+    "gpus": [
+        {
+            "index": int,
+            "uuid~": str,
+            "name~": str,
+            "memory_total~": int,
+            "memory_used~": int,
+            "mig~": bool,
+            "persistence~": bool,
+            "power_limit~": int,
+            "lost": str,
+            "processes": [{"pid": int, "memory~": int, "name": str, "container": str}],
+        }
+    ],
+    "dev_char": bool,
+    "toolkit~": str,
+    "cdi": [str],
+    "containers": {"*": str},
+}
 _HOLDER = {"name": str, "pid": int, "containers": [str]}
 _CALLS = [(str, int, str)]
 _PREFLIGHT: dict[str, Shape] = {
@@ -204,7 +230,8 @@ def understood(reading: Any) -> dict[str, Any]:
     }
     if "error" in parts["files"]:
         raise NotUnderstood(parts["files"]["error"])
-    return {**reading, **parts, "docker": _engine(reading["docker"])}
+    gpu = {"gpu": _checked(reading["gpu"], _GPU)} if "gpu" in reading else {}
+    return {**reading, **parts, **gpu, "docker": _engine(reading["docker"])}
 
 
 def understood_preflight(reading: Any) -> dict[str, Any]:
