@@ -4,6 +4,7 @@ from operations.deploy import carry_out
 
 carry_out("system")  # base packages, sysctls, time synchronisation
 carry_out("confinement")  # AppArmor, before Docker starts a container
+carry_out("gpu")  # what gives containers their GPUs, where there are any
 carry_out("engine")  # Docker and its settings
 carry_out("swarm")  # one cluster, labelled nodes
 carry_out("networks")

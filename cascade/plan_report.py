@@ -35,6 +35,8 @@ ON_HOSTS: tuple[Kind, ...] = (
     "unit",
     "apparmor",
     "permissions",
+    "signing-key",
+    "gpu",
     "daemon-settings",
     "volume",
     "secret-file",

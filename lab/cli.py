@@ -10,6 +10,7 @@ from typing import ParamSpec
 import click
 
 from lab.errors import LabError
+from lab.gpu import stand_in_gpus
 from lab.hosts import CHECKOUT, HOSTS, HostStatus, host_named, only_one, open_lab, statuses
 from lab.progress import say_aloud
 from lab.stand_in import stand_in_archive
@@ -46,6 +47,7 @@ def up(vm: bool) -> None:
     with only_one(CHECKOUT):
         (VmLab(say_aloud) if vm else open_lab(say_aloud)).up()
     stand_in_archive(CHECKOUT / ".lab", say_aloud)
+    stand_in_gpus(CHECKOUT / ".lab", say_aloud)
 
 
 @lab.command()

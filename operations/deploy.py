@@ -22,6 +22,7 @@ from cascade.planning.resource import Kind
 from cascade.planning.steps import Gate, Recheck, Record, Work
 from operations.host.confinement import load_profile
 from operations.host.engine import apply_settings, recheck, start_unit
+from operations.host.gpu import prepare_gpu, write_key
 from operations.host.hardening import limit_journal, set_permissions
 from operations.host.secrets import keep_secret
 from operations.host.ssh_server import harden_ssh
@@ -47,6 +48,8 @@ _ON_HOST: dict[Kind, Callable[[tuple[Change, ...]], Commands]] = {
 _BY_CALL: dict[Kind, Call] = {
     "apparmor": load_profile,
     "permissions": set_permissions,
+    "signing-key": write_key,
+    "gpu": prepare_gpu,
     "daemon-settings": apply_settings,
     "unit": start_unit,
     "swarm": join,

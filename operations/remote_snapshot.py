@@ -55,6 +55,7 @@ def snapshot(query: Any) -> Any:
     probe = start_probe() if query.get("gpu") else None
     return {
         "packages": guarded(read_packages, query["packages"]),
+        **({"held": guarded(read_held, query["held"])} if query.get("held") else {}),
         "files": {path: guarded(read_file, path) for path in (*query["files"], *config_files())},
         "sysctls": {name: guarded(read_sysctl, name) for name in query["sysctls"]},
         **({"secret_files": guarded(read_secret_files, None)} if secret_places() else {}),
@@ -76,14 +77,28 @@ def guarded(read: Any, argument: Any) -> Any:
 def read_packages(names: list[str]) -> dict[str, str | None]:
     """The installed version of each package, from dpkg's own database."""
     versions: dict[str, str | None] = dict.fromkeys(names)
+    for name, (status, version) in entries_of(names).items():
+        if status.endswith(" ok installed"):
+            versions[name] = version
+    return versions
+
+
+def read_held(names: list[str]) -> list[str]:
+    """Those of these packages that an upgrade leaves as they are."""
+    return [name for name, (status, _) in entries_of(names).items() if status.startswith("hold ")]
+
+
+def entries_of(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Status and version of those of these packages that dpkg knows."""
+    found = {}
     with open("/var/lib/dpkg/status", encoding="utf-8", errors="replace") as database:
         for entry in database.read().split("\n\n"):
             fields = dict(
                 line.split(": ", 1) for line in entry.splitlines() if line[:1].isalpha() and ": " in line
             )
-            if fields.get("Package") in versions and fields.get("Status", "").endswith(" ok installed"):
-                versions[fields["Package"]] = fields["Version"]
-    return versions
+            if fields.get("Package") in names:
+                found[fields["Package"]] = (fields.get("Status", ""), fields.get("Version", ""))
+    return found
 
 
 def read_file(path: str) -> Any:

@@ -33,6 +33,7 @@ READ_BY_NAME: tuple[Kind, ...] = (
     "unit",
     "apparmor",
     "permissions",
+    "signing-key",
     "container",
     "config",
     "secret",
@@ -117,13 +118,16 @@ def query_for(
     driver for the host's GPUs, which takes longer than all the rest.
     """
     names: dict[str, list[str]] = {kind: [] for kind in READ_BY_NAME}
+    held = []
     for item in wanted:
         if item.key.host == host and item.key.kind in names:
             names[item.key.kind].append(item.key.name)
+            held += [item.key.name] if "held" in item.fields else []
     return {
         "packages": names["package"],
+        **({"held": held} if held else {}),
         "sysctls": names["sysctl"],
-        "files": [*names["file"], *_READ_WHOLE],
+        "files": [*names["file"], *names["signing-key"], *_READ_WHOLE],
         "contents": [*_READ_WHOLE],
         "units": names["unit"],
         "profiles": names["apparmor"],

@@ -56,6 +56,8 @@ def comparable(kind: Kind, fields: Fields) -> Fields:
         return {name: fields[name] for name in ("labels", "sha256")}
     if kind in ("secret", "secret-file"):
         return {name: value for name, value in fields.items() if name != "stored"}
+    if kind == "signing-key":
+        return {name: value for name, value in fields.items() if name != "url"}
     if kind == "apparmor":
         return {name: fields[name] for name in ("mode", "in_force")}
     if kind in ("service", "container"):

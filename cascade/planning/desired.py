@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cascade.model.apparmor import Profile, engines_profile, group_profile
 from cascade.model.configs import Config, ConfigUse
 from cascade.model.fleet import Fleet, Overlay
+from cascade.model.gpu import HostGpu
 from cascade.model.host import Host
 from cascade.model.image import ImageSource, RegistryImage
 from cascade.model.secrets import Secret, SecretUse
@@ -36,6 +37,7 @@ from cascade.planning.waves import Wave
 Stage = Literal[
     "system",
     "confinement",
+    "gpu",
     "engine",
     "swarm",
     "networks",
@@ -85,6 +87,25 @@ PERMISSIONS = {
     "/usr/lib/systemd/system/docker.socket": ("644", "root", "root"),
 }
 REPOSITORY_FILES = ("/etc/apt/keyrings/docker.asc", "/etc/apt/sources.list.d/docker.sources")
+# What gives containers their GPUs; all four in one version.
+GPU_PACKAGES = (
+    "nvidia-container-toolkit",
+    "nvidia-container-toolkit-base",
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+)
+GPU_KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
+GPU_SOURCES = "/etc/apt/sources.list.d/nvidia-container-toolkit.sources"
+GPU_SCRIPT = "/usr/local/lib/cascade/prepare-gpus"
+GPU_FILES = (
+    GPU_SOURCES,
+    "/etc/apt/preferences.d/nvidia-container-toolkit",
+    "/etc/apt/apt.conf.d/52cascade-nvidia",
+    "/etc/nvidia-container-runtime/config.toml",
+    GPU_SCRIPT,
+    "/etc/systemd/system/cascade-gpu.service",
+)
+GPU_UNIT = "cascade-gpu.service"
 _PROFILE_TEMPLATE = "/etc/apparmor.d/container"
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
@@ -109,6 +130,7 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
     return (
         *(item for host in hosts for item in _system(host)),
         *(item for host in hosts for item in _confinement(fleet, host)),
+        *(item for host in hosts if host.gpu and host.has_gpu for item in _gpu(fleet, host, host.gpu)),
         *(item for host in hosts for item in _engine(host)),
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
@@ -180,6 +202,25 @@ def _profiles(fleet: Fleet, host: Host) -> Iterator[Profile]:
         ]
         if containers and fleet.groups[group].enabled:
             yield group_profile(group, containers, host)
+
+
+def _gpu(fleet: Fleet, host: Host, gpu: HostGpu) -> Iterator[Desired]:
+    """NVIDIA Container Toolkit, which the engine's settings name, and the GPUs as containers need them.
+
+    The driver is the owner's.
+    """
+    key = {"fingerprint": gpu.key, "url": gpu.key_url, "mode": "644", "owner": "root", "group": "root"}
+    yield Desired("gpu", Key(host.name, "signing-key", GPU_KEY), key)
+    for path in GPU_FILES:
+        yield _file("gpu", host, path, packages=GPU_PACKAGES)
+    for package in GPU_PACKAGES:
+        fields = {"installed": True, "version": gpu.toolkit, "held": True}
+        yield Desired("gpu", Key(host.name, "package", package), fields)
+    yield _unit("gpu", host, GPU_UNIT)
+    limit = {"power_limit": gpu.power_limit} if gpu.power_limit else {}
+    for found in fleet.gpus.get(host.name, ()):
+        fields = {"persistence": gpu.persistence, "dev_char": True, **limit}
+        yield Desired("gpu", Key(host.name, "gpu", found.uuid), fields)
 
 
 def _engine(host: Host) -> Iterator[Desired]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cascade.model.apparmor import PROFILE_FOLDER
+from cascade.model.openpgp import NoKey, fingerprints
 from cascade.planning.comparable import comparable
-from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, stamp
+from cascade.planning.desired import DAEMON_SETTINGS, GPU_KEY, LOCK_FILE, SETTINGS_STAMP, stamp
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target
@@ -264,15 +265,19 @@ def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Res
     _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS, _NOT_READ), snapshot, wanted)
     for read_elsewhere in (SETTINGS_STAMP, LOCK_FILE):
         files.pop(read_elsewhere, None)
+    keys = {path: files.pop(path) for path in (GPU_KEY,) if path in files}
     readings: tuple[tuple[Kind, Any, Callable[[Any], Fields]], ...] = (
         ("package", snapshot["packages"], _package),
         ("sysctl", snapshot["sysctls"], _sysctl),
         ("unit", snapshot["units"], _unit),
         ("file", files, _file),
         ("secret-file", snapshot.get("secret_files", {}), dict),
+        ("signing-key", keys, _signing_key),
     )
     for kind, found, fields in readings:
         _simple(observed, host, kind, found, fields, wanted)
+    _held(observed, host, snapshot, wanted)
+    _gpus(observed, host, snapshot, wanted)
     _confinement(observed, host, snapshot, wanted)
     _permissions(observed, host, snapshot, wanted)
     docker = snapshot["docker"]
@@ -342,8 +347,54 @@ def _simple(
             observed.resources[key] = fields(value)
 
 
-def _package(_version: str) -> Fields:
-    return {"installed": True}
+def _package(version: str) -> Fields:
+    return {"installed": True, "version": version}
+
+
+def _held(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
+    """Version and hold of the packages that are to have them; of others they are the owner's."""
+    held = snapshot.get("held", ())
+    unread = held["error"] if isinstance(held, dict) else ""
+    for key in [key for key in wanted if (key.host, key.kind) == (host, "package")]:
+        if key not in observed.resources:
+            continue
+        there = observed.resources[key]
+        if "held" not in wanted[key]:
+            observed.resources[key] = {"installed": True}
+        elif unread:
+            observed.unknown.append(Unknown(host, f"package {key.name}", unread))
+            observed.not_read.add(key)
+        else:
+            observed.resources[key] = {**there, "held": key.name in held}
+
+
+def _signing_key(found: Mapping[str, Any]) -> Fields:
+    """Which keys a file holds; apt reads it as nobody, so that its mode counts."""
+    try:
+        named = " ".join(fingerprints((found["content"] or "").encode()))
+    except NoKey as error:
+        named = f"none: {error}"
+    return {"fingerprint": named, **{name: found[name] for name in ("mode", "owner", "group")}}
+
+
+def _gpus(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
+    """How the GPUs are set, of which the driver says what it says; what it cannot set is as it is."""
+    part = snapshot.get("gpu") or {}
+    there = {gpu["uuid"]: gpu for gpu in part.get("gpus", ())}
+    for key in [key for key in wanted if (key.host, key.kind) == (host, "gpu")]:
+        gpu = there.get(key.name)
+        if gpu is None or gpu["lost"]:
+            observed.not_read.add(key)
+            continue
+        found = {
+            "persistence": gpu["persistence"],
+            "power_limit": gpu["power_limit"] and gpu["power_limit"] // 1000,
+            "dev_char": part["dev_char"],
+        }
+        fields = wanted[key]
+        observed.resources[key] = {
+            name: fields[name] if found[name] is None else found[name] for name in fields
+        }
 
 
 def _sysctl(value: str) -> Fields:

@@ -12,6 +12,8 @@ Kind = Literal[
     "file",
     "apparmor",
     "permissions",
+    "signing-key",
+    "gpu",
     "daemon-settings",
     "unit",
     "swarm",

@@ -174,6 +174,8 @@ _GPU = {
     "cdi": [str],
     "containers": {"*": str},
 }
+# Those that are one thing, and only where they were asked for.
+_WHOLE: dict[str, Shape] = {"gpu": _GPU, "held": [str]}
 _HOLDER = {"name": str, "pid": int, "containers": [str]}
 _CALLS = [(str, int, str)]
 _PREFLIGHT: dict[str, Shape] = {
@@ -230,8 +232,8 @@ def understood(reading: Any) -> dict[str, Any]:
     }
     if "error" in parts["files"]:
         raise NotUnderstood(parts["files"]["error"])
-    gpu = {"gpu": _checked(reading["gpu"], _GPU)} if "gpu" in reading else {}
-    return {**reading, **parts, **gpu, "docker": _engine(reading["docker"])}
+    whole = {name: _checked(reading[name], shape) for name, shape in _WHOLE.items() if name in reading}
+    return {**reading, **parts, **whole, "docker": _engine(reading["docker"])}
 
 
 def understood_preflight(reading: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
 from pyinfra.context import ctx_state
 from pyinfra.operations import server
 
+from cascade.planning.desired import GPU_SOURCES
 from cascade.planning.diff import Change
 from cascade.planning.resource import Fields
 from operations.host.files import written
@@ -36,15 +37,40 @@ add() {
 install() {
     apt update && { add "$@" || { dpkg --configure -a && add "$@"; }; }
 }
+# Lists that their key does not sign, or that do not come, are an error, and no reason to take older ones.
+pin() {
+    sources=$1 && shift
+    apt update && apt update -o APT::Update::Error-Mode=any -o Dir::Etc::SourceList="$sources" \\
+        -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0 || return
+    { exactly "$@" || { dpkg --configure -a && exactly "$@"; }; } || return
+    for package; do apt-mark hold -- "${package%%=*}" || return; done
+}
+exactly() {
+    apt install --no-install-recommends --no-remove --allow-downgrades --allow-change-held-packages -- "$@"
+}
 export DEBIAN_FRONTEND=noninteractive
-said=$(install "$@" 2>&1 9>&-) || { printf '%s\\n' "$said"; exit 1; }
+said=$("$@" 2>&1 9>&-) || { printf '%s\\n' "$said"; exit 1; }
 """
 
 
 def install(changes: tuple[Change, ...]) -> Commands:
-    """All missing packages at once, from fresh package lists; never in place of the owner's."""
-    names = (QuoteString(change.key.name) for change in changes)
-    yield StringCommand("sh", "-c", QuoteString(_INSTALL), "install", *names, _timeout=INSTALLING_S)
+    """All missing packages at once, from fresh package lists; never in place of the owner's.
+
+    Those that are to have one version get that one, in whose place ever, and keep it.
+    """
+    free = [change.key.name for change in changes if "version" not in change.desired]
+    pinned = [
+        f"{change.key.name}={change.desired['version']}" for change in changes if "version" in change.desired
+    ]
+    if free:
+        yield _by_apt("install", *free)
+    if pinned:
+        yield _by_apt("pin", GPU_SOURCES, *pinned)
+
+
+def _by_apt(*words: str) -> StringCommand:
+    quoted = (QuoteString(word) for word in words)
+    return StringCommand("sh", "-c", QuoteString(_INSTALL), "packages", *quoted, _timeout=INSTALLING_S)
 
 
 def write_file(changes: tuple[Change, ...]) -> Commands:
