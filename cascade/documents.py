@@ -245,20 +245,55 @@ class PublishedPort(Part):
     protocol: str
 
 
+class GpuSharer(Part):
+    """What an agent reserves of a GPU's memory, and what its processes have of it; MiB."""
+
+    name: str
+    reserved: int
+    used: int
+
+
+class GpuProcess(Part):
+    """A process that has memory of a GPU and is of no agent; `used` is null where the driver does not say."""
+
+    pid: int
+    name: str
+    used: int | None
+
+
+class GpuState(Part):
+    """How the memory of one GPU stands, in MiB; `offered` is what the groups' budgets come to."""
+
+    host: str
+    index: int
+    uuid: str
+    name: str
+    memory: int
+    used: int
+    offered: int
+    agents: tuple[GpuSharer, ...]
+    others: tuple[GpuProcess, ...]
+
+
 class StatusDocument(Part):
-    """`cascade status --json`: how every agent stands."""
+    """`cascade status --json`: how every agent stands, and the memory of every GPU that could be read."""
 
     healthy: bool
     groups: tuple[GroupState, ...]
+    gpus: tuple[GpuState, ...]
     addresses: tuple[PublishedPort, ...]
     unknown: tuple[UnknownThing, ...]
 
 
 class DoctorDocument(Part):
-    """`cascade doctor --json`: the worst level of each check of each host, and what is not well."""
+    """`cascade doctor --json`: the worst level of each check of each host, and what is not well.
+
+    `gpus` has the memory of every GPU that could be read.
+    """
 
     ready: bool
     hosts: dict[str, dict[str, Level]]
+    gpus: tuple[GpuState, ...]
     findings: tuple[HostFinding, ...]
 
 

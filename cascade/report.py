@@ -12,13 +12,17 @@ from rich.table import Table
 from cascade.model.fleet import Fleet
 from cascade.model.strict import printable
 from cascade.planning.addresses import addresses
+from cascade.planning.gpu import Vram
 from cascade.planning.resource import Unknown
 from cascade.planning.steps import AgentStatus
+from cascade.vram_report import gpu_document, show_gpus
 
 Document = dict[str, Any]
 
 
-def status_document(fleet: Fleet, agents: Iterable[AgentStatus], unknown: Iterable[Unknown] = ()) -> Document:
+def status_document(
+    fleet: Fleet, agents: Iterable[AgentStatus], unknown: Iterable[Unknown] = (), gpus: Iterable[Vram] = ()
+) -> Document:
     """How every agent stands, by group, in the order of the phases.
 
     Nothing is known of any where the manager or its engine was not read.
@@ -36,6 +40,7 @@ def status_document(fleet: Fleet, agents: Iterable[AgentStatus], unknown: Iterab
     return {
         "healthy": not unknown and all(status.up for status in agents),
         "groups": groups,
+        "gpus": [gpu_document(vram) for vram in gpus],
         "addresses": [asdict(address) for address in addresses(fleet)],
         "unknown": [asdict(one) for one in unknown],
     }
@@ -70,6 +75,7 @@ def status_table(document: Document, console: Console | None = None) -> None:
             ", ".join(sorted({node for agent in agents for node in agent["nodes"]})),
         )
     console.print(table)
+    show_gpus(document["gpus"], console)
     for line in (*_down(document), *_unknown(document)):
         console.print(line, style="red", highlight=False)
     agents = [agent for group in document["groups"] for agent in group["agents"]]

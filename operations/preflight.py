@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ from cascade.exit_codes import UNREACHABLE
 from cascade.model.strict import printable
 from cascade.planning.checks.network import calls_among
 from cascade.planning.checks.subject import Facts, Skew, own_file
+from cascade.planning.gpu import Vram, vram_of
 from cascade.planning.plan import Plan
 from cascade.planning.preflight import (
     Finding,
@@ -182,7 +183,15 @@ def unread(run: Run, names: Iterable[str]) -> list[Finding]:
     return [finding for name, look in looks.items() for finding in errors(look) or (_unread(name),)]
 
 
-def diagnose(run: Run, ask: Ask) -> tuple[Finding, ...]:
+@dataclass(frozen=True)
+class Diagnosed:
+    """What was found, and how the memory of the GPUs stands that could be read."""
+
+    findings: tuple[Finding, ...]
+    gpus: tuple[Vram, ...]
+
+
+def diagnose(run: Run, ask: Ask) -> Diagnosed:
     """Everything about the hosts of a connected run; one that cannot be asked holds up no other."""
     looks = at_once(run.state.inventory.get_active_hosts(), first_look)
     readable = [run.state.inventory.get_host(name) for name, look in looks.items() if not errors(look)]
@@ -193,7 +202,8 @@ def diagnose(run: Run, ask: Ask) -> tuple[Finding, ...]:
     plan = run.plan_of(Look(files_as_read(run, snapshots), snapshots))
     found = _judged(gather(run, _known(run, snapshots, plan), prove_ports=True), ask)
     first = (finding for look in looks.values() for finding in look)
-    return (*first, *unread, *of_plan(plan), *found)
+    gpus = vram_of(plan.target.wanted, plan.target.manager, snapshots)
+    return Diagnosed((*first, *unread, *of_plan(plan), *found), gpus)
 
 
 def by_host(run: Run, findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from cascade.commands.arguments import (
     chosen,
@@ -19,7 +20,9 @@ from cascade.commands.arguments import (
 from cascade.documents import DoctorDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
 from cascade.model.strict import printable
+from cascade.planning.gpu import Vram
 from cascade.planning.preflight import Finding, errors, worth_saying
+from cascade.vram_report import gpu_document, show_gpus
 from operations.preflight import ask_on_terminal, by_host, connect_each, diagnose, never
 from operations.run import Stopped
 from operations.session import disconnected, load
@@ -60,10 +63,13 @@ def command(
         raise
     with disconnected(run):
         unreachable = connect_each(run, trust or bool(fingerprint), fingerprint)
-        findings = by_host(run, (*unreachable, *diagnose(run, never if as_json else ask_on_terminal)))
+        found = diagnose(run, never if as_json else ask_on_terminal)
+        findings = by_host(run, (*unreachable, *found.findings))
+    told = document(findings, found.gpus)
     if as_json:
-        click.echo(json_of(DoctorDocument, document(findings)))
+        click.echo(json_of(DoctorDocument, told))
     else:
+        show_gpus(told["gpus"], Console())
         _show(findings)
     if code := exit_code(findings):
         raise SystemExit(code)
@@ -83,7 +89,7 @@ def _of_files(messages: Iterable[str]) -> list[Finding]:
     return [Finding("", "files", "error", message) for message in messages]
 
 
-def document(findings: Iterable[Finding]) -> dict[str, Any]:
+def document(findings: Iterable[Finding], gpus: Iterable[Vram] = ()) -> dict[str, Any]:
     """The findings for a program: every check of every host, and in full what is not well."""
     findings = tuple(findings)
     hosts: dict[str, dict[str, str]] = {}
@@ -93,6 +99,7 @@ def document(findings: Iterable[Finding]) -> dict[str, Any]:
     return {
         "ready": not errors(findings),
         "hosts": hosts,
+        "gpus": [gpu_document(vram) for vram in gpus],
         "findings": [
             {
                 "host": finding.host,

@@ -18,6 +18,7 @@ from cascade.commands.arguments import (
 )
 from cascade.documents import StatusDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR, UNREACHABLE
+from cascade.planning.gpu import vram_of
 from cascade.report import Document, status_document, status_table
 from operations.look import files_as_read
 from operations.session import disconnected, load
@@ -42,7 +43,8 @@ def command(inventory: Path, as_json: bool, limit: Iterable[str], **part: object
         assert seen.look
         target = files_as_read(run, seen.look.snapshots)
         plan = run.plan_of(replace(seen.look, target=target))
-    document = status_document(run.fleet, plan.agents, plan.unknown)
+    gpus = vram_of(target.wanted, target.manager, seen.look.snapshots)
+    document = status_document(run.fleet, plan.agents, plan.unknown, gpus)
     if as_json:
         click.echo(json_of(StatusDocument, document))
     else:

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from cascade.planning.resource import Fields, Key, Resources
 
+# A container does not see its GPU any more: it is what it is to be, and must be made anew all the same.
+GPU_LOST = "GPU"
+
 Action = Literal["create", "update", "replace", "remove"]
 
 

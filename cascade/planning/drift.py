@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cascade.planning.diff import Action, Change
+from cascade.planning.diff import GPU_LOST, Action, Change
 from cascade.planning.plan import Plan
 from cascade.planning.removal import REMOVABLE, held_by
 from cascade.planning.resource import Key
@@ -108,10 +108,15 @@ def _repair(plan: Plan, change: Change, members: Mapping[Key, Member]) -> Repair
     if change.key in plan.refusals:
         return "none"
     member = members.get(change.key)
-    if member and member.precious and restarts_agent(change):
+    if member and member.precious and restarts_agent(change) and not _without_its_gpu(member, change):
         return "approval"
     shaken = restarts_engine(change) and _precious_on(plan, change.key.host)
     return "approval" if shaken else "automatic"
+
+
+def _without_its_gpu(member: Member, change: Change) -> bool:
+    """Whether an agent is asked for only because of a GPU that it has lost, so that it loses nothing more."""
+    return member.precious == "GPU" and [field.path for field in change.fields] == [GPU_LOST]
 
 
 def spared_by(plan: Plan, consent: Literal["automatic", "all"]) -> frozenset[Key]:

@@ -12,6 +12,7 @@ from cascade.model.apparmor import PROFILE_FOLDER
 from cascade.model.openpgp import NoKey, fingerprints
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import DAEMON_SETTINGS, GPU_KEY, LOCK_FILE, SETTINGS_STAMP, stamp
+from cascade.planning.gpu import GPU, container_of, faults_in, lost_in
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target
@@ -89,6 +90,7 @@ class Observed:
     `doubled` are services of which a replica runs twice, which Swarm may leave behind an update;
     `stale_engines` began before something that an engine reads at its start, and are named with that;
     `unconfined` are hosts whose kernel has no AppArmor;
+    `blind` are workloads that do not see their GPU any more, with what their containers say;
     `previous` are the secrets to which the Swarm may still take a service back.
     """
 
@@ -106,6 +108,7 @@ class Observed:
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     doubled: set[Key] = field(default_factory=set)
+    blind: dict[Key, str] = field(default_factory=dict)
     owned: dict[Key, Labels] = field(default_factory=dict)
     previous: set[Key] = field(default_factory=set)
     whole: dict[Key, Fields] = field(default_factory=dict)
@@ -161,6 +164,7 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[
         if (engine := _engine(snapshot)) and name not in observed.faulty
     }
     _observe_swarm(observed, target.manager, engines, wanted)
+    observed.blind = dict(_blind(target.manager, engines, lost_in(snapshots)))
     cluster = engines.get(target.manager, {})
     labelled = dict(_labelled(target.manager, engines))
     observed.owned = {
@@ -250,6 +254,21 @@ def _labelled(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterato
             yield key, container["Config"].get("Labels") or {}
 
 
+def _blind(
+    manager: str, engines: Mapping[str, Mapping[str, Any]], lost: Mapping[str, str]
+) -> Iterator[tuple[Key, str]]:
+    """The workloads whose containers have lost their GPU."""
+    cluster = engines.get(manager, {})
+    services = {service["ID"]: service["Spec"]["Name"] for service in cluster.get("services", ())}
+    for task in (*cluster.get("tasks", ()), *cluster.get("running", ())):
+        if (container := container_of(task)) in lost and task["ServiceID"] in services:
+            yield Key(manager, "service", services[task["ServiceID"]]), lost[container]
+    for host, engine in engines.items():
+        for container in (item["container"] for item in engine["containers"]):
+            if container["Id"] in lost:
+                yield Key(host, "container", container["Name"].lstrip("/")), lost[container["Id"]]
+
+
 def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:
     engine = snapshot["docker"]
     return engine if engine and "api" in engine else None
@@ -278,6 +297,7 @@ def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Res
         _simple(observed, host, kind, found, fields, wanted)
     _held(observed, host, snapshot, wanted)
     _gpus(observed, host, snapshot, wanted)
+    observed.unknown += [Unknown(host, GPU, reason) for reason in faults_in(snapshot)]
     _confinement(observed, host, snapshot, wanted)
     _permissions(observed, host, snapshot, wanted)
     docker = snapshot["docker"]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.planning.checks import capacity, engine, machine, network, replacement
+from cascade.planning.checks import capacity, engine, gpu, machine, network, replacement
 from cascade.planning.checks.subject import Facts, Level, Said, Subject, Unread
+from cascade.planning.gpu import GPU
 from cascade.planning.plan import Plan
 from cascade.planning.specs import LABEL_SYSTEM
 
@@ -19,6 +20,7 @@ CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
     "reservations": capacity.reservations,
     "kernel": machine.kernel,
     "devices": machine.devices,
+    "gpu": gpu.gpus,
     "address": machine.address,
     "swarm-ports": network.between_hosts,
     "published-ports": network.published_free,
@@ -81,8 +83,8 @@ def worth_saying(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def of_plan(plan: Plan) -> Iterator[Finding]:
-    """What the plan itself stumbles over."""
-    for unknown in plan.unknown:
+    """What the plan itself stumbles over, but for GPUs, of which the check of their name says more."""
+    for unknown in (unknown for unknown in plan.unknown if unknown.what != GPU):
         step = "look at this on the host, and run it again"
         yield Finding(unknown.host, "state", "error", f"{unknown.what}: {unknown.reason}", step)
     for refusal in plan.refused:

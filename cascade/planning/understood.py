@@ -80,7 +80,8 @@ _SPEC = {
     "Mode": {"Replicated!": {"Replicas!": int}},
     "EndpointSpec?": {"Ports?": [{"Protocol": str, "PublishedPort!": int}]},
 }
-_TASKS = [{"ID": str, "ServiceID": str, "NodeID~": str, "Slot~": int, "Status": _STATUS}]
+_TASK_STATUS = {"State": str, "ContainerStatus?": {"ContainerID?": str}}
+_TASKS = [{"ID": str, "ServiceID": str, "NodeID~": str, "Slot~": int, "Status": _TASK_STATUS}]
 _ENGINE = {
     "api": str,
     "apparmor!": bool,

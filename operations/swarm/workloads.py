@@ -9,7 +9,7 @@ from typing import Any
 import docker.errors
 from pyinfra.api.host import Host
 
-from cascade.planning.diff import Change
+from cascade.planning.diff import GPU_LOST, Change
 from operations.engine_client import EngineClient
 from operations.run import Run, WorkFailed
 from operations.swarm.versions import update_latest
@@ -19,7 +19,10 @@ _STOPPING_S = 10
 
 
 def apply_service(run: Run, host: Host, change: Change) -> None:
-    """Posts the complete spec; an update keeps the counter of restarts that were forced by hand."""
+    """Posts the complete spec; an update keeps the counter of restarts that were forced by hand.
+
+    It forces one itself where a container has lost its GPU, of which the spec says nothing.
+    """
     client, spec = run.client(host.name), dict(change.desired)
     template = _with_ids(client, spec["TaskTemplate"])
     parts = {
@@ -34,8 +37,10 @@ def apply_service(run: Run, host: Host, change: Change) -> None:
         client.create_service(template, **parts)
         return
 
+    lost = any(field.path == GPU_LOST for field in change.fields)
+
     def update(current: Mapping[str, Any]) -> None:
-        forced = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
+        forced = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0) + lost
         latest = {"task_template": {**template, "ForceUpdate": forced}, **parts}
         client.update_service(current["ID"], current["Version"]["Index"], **latest)
 
