@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from cascade.model.gpu import Gpu
-from cascade.planning.gpu import fault_of, gpus_in, why_unknown
+from cascade.planning.desired import DAEMON_SETTINGS
+from cascade.planning.gpu import (
+    Sharer,
+    Vram,
+    fault_of,
+    faults_in,
+    gpu_given,
+    gpus_in,
+    lost_in,
+    vram_of,
+    why_unknown,
+)
+from cascade.planning.resource import Key
 
 UUID = f"GPU-{'a' * 8}-0000-0000-0000-{'a' * 12}"
 
@@ -103,7 +115,9 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 def test_each_fault_leaves_the_gpus_unknown_in_its_own_words(case: tuple[dict[str, Any], str]) -> None:
     snapshot, words = case
     assert gpus_in(snapshot) is None
-    assert why_unknown(snapshot) == words
+    fault, _, step = why_unknown(snapshot).partition("; ")
+    assert fault == words
+    assert step or not snapshot
 
 
 def test_a_module_of_another_version_than_the_library_is_a_fault_though_it_still_answers() -> None:
@@ -111,3 +125,96 @@ def test_a_module_of_another_version_than_the_library_is_a_fault_though_it_still
     told = part(driver="550.90.07", library="550.90.07")
     assert fault_of(told) == "the kernel has the driver's module 550.54.14, the library is of 550.90.07"
     assert gpus_in({"gpu": told}) is not None
+    (reason,) = faults_in({"gpu": told})
+    assert reason.endswith(
+        "; reboot the host, so that the kernel loads the module that belongs to the library"
+    )
+
+
+def test_a_host_that_was_not_asked_has_no_fault() -> None:
+    assert list(faults_in({})) == []
+    assert list(faults_in({"gpu": part()})) == []
+
+
+CONTAINER, OTHER = "c" * 64, "d" * 64
+AGENT = Key("mainpc", "service", "ai_vision")
+SETTINGS = Key("mainpc", "daemon-settings", DAEMON_SETTINGS)
+
+
+def service(mib: int, uuid: str = UUID) -> dict[str, Any]:
+    """The spec of a service that is given a GPU."""
+    reserved = [{"DiscreteResourceSpec": {"Kind": "vram", "Value": mib}}]
+    return {
+        "TaskTemplate": {
+            "ContainerSpec": {"Env": ["A=1", f"NVIDIA_VISIBLE_DEVICES={uuid}"]},
+            "Resources": {"Reservations": {"GenericResources": reserved}},
+        }
+    }
+
+
+def process(pid: int, mib: int | None, container: str = "", name: str = "python3") -> dict[str, Any]:
+    memory = None if mib is None else mib * 2**20
+    return {"pid": pid, "memory": memory, "name": name, "container": container}
+
+
+def host_with(*processes: dict[str, Any], seen: str = "ok") -> dict[str, Any]:
+    """The manager, on which one agent runs, with these processes on its GPU."""
+    task = {
+        "ServiceID": "s1",
+        "Status": {"State": "running", "ContainerStatus": {"ContainerID": CONTAINER}},
+    }
+    used = sum(each["memory"] or 0 for each in processes) + 300 * 2**20
+    told = part(gpus=[gpu(processes=[*processes], memory_used=used)], containers={CONTAINER: seen})
+    services = [{"ID": "s1", "Spec": {"Name": AGENT.name}}]
+    engine = {"api": "1.45", "services": services, "tasks": [task], "running": [task], "containers": []}
+    return {"gpu": told, "docker": engine}
+
+
+def vram(*processes: dict[str, Any], budget: int = 19651) -> Vram:
+    wanted = {AGENT: service(6144), SETTINGS: {"node-generic-resources": [f"gpu={UUID}", f"vram={budget}"]}}
+    (found,) = vram_of(wanted, "mainpc", {"mainpc": host_with(*processes)})
+    return found
+
+
+def test_memory_is_told_by_agent_and_what_nobody_of_the_system_has_is_foreign() -> None:
+    found = vram(process(7, 1000, CONTAINER), process(8, 500, CONTAINER), process(9, 200, OTHER, "blender"))
+    assert (found.used_mib, found.offered_mib) == (2000, 19651)
+    assert found.sharers == (Sharer("ai_vision", 6144, 1500),)
+    assert [str(one) for one in found.foreign] == ["blender (PID 9) has 200 MiB"]
+
+
+def test_foreign_memory_is_missing_only_where_it_is_of_what_is_offered() -> None:
+    free = 24564 - 19651
+    assert vram(process(9, free)).missing_mib == 0
+    assert vram(process(9, free), process(10, 2)).missing_mib == 2
+    assert vram(process(7, 20000, CONTAINER)).missing_mib == 0
+
+
+def test_memory_of_an_unknown_amount_is_all_that_is_nobodys() -> None:
+    found = vram(process(7, 4000, CONTAINER), process(9, None, name=""))
+    assert str(found.foreign[0]) == "a process (PID 9) has an unknown amount"
+    assert found.foreign_mib == 300
+
+
+def test_a_second_gpu_has_memory_of_its_own() -> None:
+    second = gpu(index=1, uuid="GPU-b", processes=[process(9, 64)])
+    snapshot = {"gpu": part(gpus=[gpu(), second]), "docker": None}
+    settings = {"node-generic-resources": [f"gpu={UUID}", "gpu=GPU-b", "vram=10", "vram-1=20"]}
+    wanted = {SETTINGS: settings, AGENT: service(20, "GPU-b")}
+    first, other = vram_of(wanted, "mainpc", {"mainpc": snapshot})
+    assert (first.offered_mib, first.sharers, first.foreign) == (10, (), ())
+    assert (other.offered_mib, other.sharers) == (20, (Sharer("ai_vision", 20, 0),))
+    assert [one.pid for one in other.foreign] == [9]
+
+
+def test_only_what_names_a_gpu_is_given_one() -> None:
+    assert gpu_given(service(1)) == UUID
+    assert gpu_given({"Env": [f"NVIDIA_VISIBLE_DEVICES={UUID}"]}) == UUID
+    assert gpu_given({"Env": ["NVIDIA_VISIBLE_DEVICES=void"]}) == ""
+    assert gpu_given({"TaskTemplate": {"ContainerSpec": {}}}) == ""
+
+
+def test_containers_that_lost_their_gpu_are_told_apart_from_those_nobody_could_ask() -> None:
+    assert lost_in({"mainpc": host_with(seen="lost: Unknown Error")}) == {CONTAINER: "Unknown Error"}
+    assert lost_in({"mainpc": host_with(seen="unknown: no nvidia-smi"), "pc2": {"docker": None}}) == {}
+    assert lost_in({"mainpc": {"gpu": {"error": "no answer"}, "docker": None}}) == {}
