@@ -15,7 +15,9 @@ from typing import Any
 
 PYNVML = globals().get("PYNVML", "")
 DRIVER = "/proc/driver/nvidia/version"
-DEVICES, CHAR_DEVICES = "/dev", "/dev/char"
+PROCESSES = "/proc"
+DEVICES = "/dev"
+CHAR_DEVICES = "/dev/char"
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 # Those for which the toolkit makes links, without which a container loses its GPU when systemd reloads.
 LINKED = re.compile("nvidia([0-9]+|ctl|-modeset|-uvm|-uvm-tools)")
@@ -183,7 +185,7 @@ def container_of(pid: int) -> str:
 def of_process(pid: int, file: str) -> str:
     """One file of a process; empty for one that has ended since."""
     try:
-        with open("/proc/%d/%s" % (pid, file), encoding="utf-8", errors="replace") as content:
+        with open("%s/%d/%s" % (PROCESSES, pid, file), encoding="utf-8", errors="replace") as content:
             return content.read()
     except (FileNotFoundError, ProcessLookupError):
         return ""

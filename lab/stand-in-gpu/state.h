@@ -10,7 +10,9 @@
 #ifndef STAND_IN_STATE_H
 #define STAND_IN_STATE_H
 
+#ifndef STAND_IN_STATE
 #define STAND_IN_STATE "/var/lib/stand-in-gpu/state"
+#endif
 #define MOST_GPUS 16
 #define MOST_PROCESSES 256
 
