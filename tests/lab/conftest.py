@@ -311,21 +311,27 @@ def kernel_of_the_lab() -> str:
     return text[text.index("# All of all.py") :]
 
 
-def small_system(path: Path) -> Checkout:
-    """The project with the small system of tests/lab/trial in place of the fleet."""
+def project_with(path: Path, system: str, settings: str = "") -> Checkout:
+    """The project with the small system of a folder beside this file in place of the fleet."""
     path.mkdir()
     for name in LOCAL:
         (path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "inventories", path / "inventories")
     shutil.copytree(ROOT / "group_data", path / "group_data", ignore=shutil.ignore_patterns("stacks"))
-    shutil.copytree(Path(__file__).with_name("trial"), path, dirs_exist_ok=True)
-    with (path / "group_data/lab.py").open("a") as settings:
-        settings.write(kernel_of_the_lab())
+    shutil.copytree(Path(__file__).with_name(system), path, dirs_exist_ok=True)
+    with (path / "group_data/lab.py").open("a") as file:
+        file.write(kernel_of_the_lab() + settings)
+    return Checkout(path, ROOT / ".venv")
+
+
+def small_system(path: Path) -> Checkout:
+    """The small system of tests/lab/trial."""
+    checkout = project_with(path, "trial")
     busybox = (ROOT / ".lab/busybox").read_bytes()
     scripts = {file.name: file.read_bytes() for file in SCRIPTS.iterdir()}
     other = image_archive(busybox, scripts | {"other": b""}, OTHER_IMAGE)
     (path / "group_data/other.tar").write_bytes(other)
-    return Checkout(path, ROOT / ".venv")
+    return checkout
 
 
 @pytest.fixture(scope="session")
