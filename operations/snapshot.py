@@ -16,7 +16,13 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
-from cascade.planning.desired import DAEMON_SETTINGS, LOCK_FILE, SETTINGS_STAMP, Desired
+from cascade.planning.desired import (
+    DAEMON_SETTINGS,
+    LOCK_FILE,
+    OTHER_GPU_SOURCES,
+    SETTINGS_STAMP,
+    Desired,
+)
 from cascade.planning.observed import Snapshot as Reading
 from cascade.planning.resource import Kind
 from cascade.planning.specs import LABEL_RELEASE, LABEL_SYSTEM
@@ -123,11 +129,12 @@ def query_for(
         if item.key.host == host and item.key.kind in names:
             names[item.key.kind].append(item.key.name)
             held += [item.key.name] if "held" in item.fields else []
+    keys = names["signing-key"]
     return {
         "packages": names["package"],
         **({"held": held} if held else {}),
         "sysctls": names["sysctl"],
-        "files": [*names["file"], *names["signing-key"], *_READ_WHOLE],
+        "files": [*names["file"], *keys, *(OTHER_GPU_SOURCES if keys else ()), *_READ_WHOLE],
         "contents": [*_READ_WHOLE],
         "units": names["unit"],
         "profiles": names["apparmor"],

@@ -96,6 +96,12 @@ GPU_PACKAGES = (
 )
 GPU_KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
 GPU_SOURCES = "/etc/apt/sources.list.d/nvidia-container-toolkit.sources"
+# What NVIDIA's own instructions have made over the years.
+OTHER_GPU_SOURCES = (
+    "/etc/apt/sources.list.d/nvidia-container-toolkit.list",
+    "/etc/apt/sources.list.d/libnvidia-container.list",
+    "/etc/apt/sources.list.d/nvidia-docker.list",
+)
 GPU_SCRIPT = "/usr/local/lib/cascade/prepare-gpus"
 GPU_FILES = (
     GPU_SOURCES,

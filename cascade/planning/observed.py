@@ -11,7 +11,14 @@ from typing import Any, cast
 from cascade.model.apparmor import PROFILE_FOLDER
 from cascade.model.openpgp import NoKey, fingerprints
 from cascade.planning.comparable import comparable
-from cascade.planning.desired import DAEMON_SETTINGS, GPU_KEY, LOCK_FILE, SETTINGS_STAMP, stamp
+from cascade.planning.desired import (
+    DAEMON_SETTINGS,
+    GPU_KEY,
+    LOCK_FILE,
+    OTHER_GPU_SOURCES,
+    SETTINGS_STAMP,
+    stamp,
+)
 from cascade.planning.gpu import GPU, container_of, faults_in, lost_in
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
@@ -282,7 +289,7 @@ def _network_ids(manager: Snapshot | None) -> dict[str, str]:
 def _observe_host(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) -> None:
     files = dict(snapshot["files"])
     _daemon_settings(observed, host, files.pop(DAEMON_SETTINGS, _NOT_READ), snapshot, wanted)
-    for read_elsewhere in (SETTINGS_STAMP, LOCK_FILE):
+    for read_elsewhere in (SETTINGS_STAMP, LOCK_FILE, *OTHER_GPU_SOURCES):
         files.pop(read_elsewhere, None)
     keys = {path: files.pop(path) for path in (GPU_KEY,) if path in files}
     readings: tuple[tuple[Kind, Any, Callable[[Any], Fields]], ...] = (

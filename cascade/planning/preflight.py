@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.planning.checks import capacity, engine, gpu, machine, network, replacement
+from cascade.planning.checks import capacity, engine, gpu, machine, network, replacement, toolkit
 from cascade.planning.checks.subject import Facts, Level, Said, Subject, Unread
 from cascade.planning.gpu import GPU
 from cascade.planning.plan import Plan
@@ -21,6 +21,7 @@ CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
     "kernel": machine.kernel,
     "devices": machine.devices,
     "gpu": gpu.gpus,
+    "gpu-toolkit": toolkit.sources,
     "address": machine.address,
     "swarm-ports": network.between_hosts,
     "published-ports": network.published_free,

@@ -1,0 +1,380 @@
+"""The container toolkit on hosts with GPUs: what is planned, and what hosts are told to do."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.command import StringCommand
+
+from cascade.model.fleet import Fleet
+from cascade.model.gpu import Gpu, HostGpu
+from cascade.planning.checks.subject import Facts, Subject
+from cascade.planning.checks.toolkit import sources
+from cascade.planning.desired import (
+    GPU_FILES,
+    GPU_KEY,
+    GPU_PACKAGES,
+    GPU_SCRIPT,
+    GPU_SOURCES,
+    GPU_UNIT,
+    OTHER_GPU_SOURCES,
+    render,
+)
+from cascade.planning.diff import Change
+from cascade.planning.plan import make_plan
+from cascade.planning.resource import Key
+from cascade.planning.target import Target, target_of
+from operations.host.gpu import prepare_gpu, write_key
+from operations.host.system import install
+from operations.run import WorkFailed
+from operations.snapshot import query_for
+from tests.fleets import ROOT
+from tests.operations.conftest import Snapshots
+
+UUID = "GPU-22222222-2222-4222-8222-222222222222"
+# Docker's, which stands for NVIDIA's.
+CONTENT = (ROOT / "templates/etc/apt/keyrings/docker.asc.j2").read_text()
+FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+OTHER = "0" * 40
+URL = "http://192.0.2.1/key?a=1;touch x"
+
+
+def with_gpu(fleet: Fleet, **said: Any) -> Fleet:
+    """The fleet with a GPU in PC2."""
+    gpu = HostGpu(**{"key": FINGERPRINT, **said})
+    absent = fleet.hosts["pc2"].absent - {"gpu"}
+    host = fleet.hosts["pc2"].model_copy(update={"gpu": gpu, "absent": absent})
+    gpus = {"pc2": (Gpu(0, UUID, "RTX 3060", 12288),)}
+    return replace(fleet, hosts={**fleet.hosts, "pc2": host}, gpus=gpus)
+
+
+def of_nvidia(target: Target) -> dict[Key, Any]:
+    return {item.key: item.fields for item in target.resources if item.stage == "gpu"}
+
+
+@pytest.fixture
+def equipped(fleet: Fleet, converged: Snapshots) -> Snapshots:
+    """The converged hosts as if PC2 had a GPU, set up."""
+    target, snapshot = target_of(with_gpu(fleet)), converged["pc2"]
+    for key, fields in of_nvidia(target).items():
+        if key.kind == "file":
+            told = {name: fields[name] for name in ("content", "mode", "owner", "group")}
+            snapshot["files"][key.name] = {**told, "sha256": "", "changed": 0.0}
+    owned = {"mode": "644", "owner": "root", "group": "root"}
+    snapshot["files"][GPU_KEY] = {"content": CONTENT, "sha256": "", "changed": 0.0, **owned}
+    snapshot["packages"] |= dict.fromkeys(GPU_PACKAGES, "1.19.0-1")
+    snapshot["held"] = list(GPU_PACKAGES)
+    snapshot["units"][GPU_UNIT] = {"enabled": True, "active": True}
+    gpu = {"uuid": UUID, "lost": "", "persistence": True, "power_limit": 170_000}
+    described = {"index": 0, "name": "RTX 3060", "memory_total": 12288 * 2**20, "memory_used": 0, "mig": None}
+    snapshot["gpu"] = {
+        "module": "580.95.05", "nvml": "ok", "said": "", "driver": "580.95.05", "library": "580.95.05",
+        "cuda": "13.0", "dev_char": True, "toolkit": "1.19.0-1", "cdi": [], "containers": {},
+        "gpus": [{**gpu, **described, "processes": []}],
+    }
+    return converged
+
+
+def changes(fleet: Fleet, snapshots: Snapshots) -> list[str]:
+    """What is to be done about the toolkit and the GPU; the rest of the fleet is not what this is about."""
+    target = target_of(fleet)
+    ours = of_nvidia(target)
+    found = [change for change in make_plan(target, snapshots).changes if change.key in ours]
+    return [
+        ": ".join(filter(None, (str(change.key), ", ".join(map(str, change.fields))))) for change in found
+    ]
+
+
+def test_a_host_without_gpus_gets_nothing_of_nvidia(fleet: Fleet) -> None:
+    assert of_nvidia(target_of(fleet)) == {}
+    declared = fleet.hosts["pc2"].model_copy(update={"gpu": HostGpu()})
+    absent = replace(fleet, hosts={**fleet.hosts, "pc2": declared})
+    assert "gpu" in declared.absent
+    assert of_nvidia(target_of(absent)) == {}
+    none = declared.model_copy(update={"gpu": None, "absent": frozenset()})
+    assert of_nvidia(target_of(replace(fleet, hosts={**fleet.hosts, "pc2": none}))) == {}
+
+
+def test_a_host_with_gpus_gets_the_key_before_the_packages_and_these_before_the_engine(fleet: Fleet) -> None:
+    resources = target_of(with_gpu(fleet)).resources
+    kinds = [item.key.kind for item in resources if item.stage == "gpu"]
+    assert kinds == ["signing-key", *["file"] * len(GPU_FILES), *["package"] * 4, "unit", "gpu"]
+    stages = [item.stage for item in resources if item.key.host == "pc2"]
+    assert stages.index("gpu") < stages.index("engine")
+
+
+def test_what_is_set_up_is_not_touched_again(fleet: Fleet, equipped: Snapshots) -> None:
+    assert changes(with_gpu(fleet), equipped) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "found"),
+    [
+        ("packages", GPU_PACKAGES[0], "1.19.1-1", "version 1.19.1-1 → 1.19.0-1"),
+        ("packages", GPU_PACKAGES[3], None, ""),
+        ("units", GPU_UNIT, {"enabled": False, "active": True}, "enabled False → True"),
+        ("files", GPU_SOURCES, None, ""),
+        ("files", GPU_KEY, None, ""),
+    ],
+)
+def test_what_is_no_longer_so_is_made_so(
+    fleet: Fleet, equipped: Snapshots, part: str, name: str, value: Any, found: str
+) -> None:
+    equipped["pc2"][part][name] = value
+    (change,) = changes(with_gpu(fleet), equipped)
+    assert f" {name} on pc2" in change
+    assert change.endswith(found)
+
+
+def test_a_package_that_is_not_held_is_held_again(fleet: Fleet, equipped: Snapshots) -> None:
+    equipped["pc2"]["held"].remove(GPU_PACKAGES[1])
+    assert changes(with_gpu(fleet), equipped) == [f"package {GPU_PACKAGES[1]} on pc2: held False → True"]
+
+
+def test_holds_that_cannot_be_read_are_unknown_and_other_packages_are_not(
+    fleet: Fleet, equipped: Snapshots
+) -> None:
+    equipped["pc2"]["held"] = {"error": "OSError: no"}
+    plan = make_plan(target_of(with_gpu(fleet)), equipped)
+    assert sorted(unknown.what for unknown in plan.unknown) == sorted(
+        f"package {name}" for name in GPU_PACKAGES
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({"mode": "600"}, "mode 600 → 644"),
+        ({"content": CONTENT + CONTENT}, f"fingerprint {FINGERPRINT} {FINGERPRINT} → {FINGERPRINT}"),
+        ({"content": "hello"}, "fingerprint none: it holds no OpenPGP packets → "),
+        ({"content": None}, "fingerprint none: it holds no OpenPGP public key → "),
+    ],
+)
+def test_another_key_in_its_place_is_a_difference(
+    fleet: Fleet, equipped: Snapshots, said: dict[str, Any], found: str
+) -> None:
+    equipped["pc2"]["files"][GPU_KEY] |= said
+    (change,) = changes(with_gpu(fleet), equipped)
+    assert found in change
+
+
+def test_a_new_key_in_the_files_is_fetched(fleet: Fleet, equipped: Snapshots) -> None:
+    (change,) = changes(with_gpu(fleet, key=OTHER), equipped)
+    assert change.endswith(f"fingerprint {FINGERPRINT} → {OTHER}")
+
+
+@pytest.mark.parametrize(
+    ("of_gpu", "of_host", "found"),
+    [
+        ({"persistence": False}, {}, "persistence False → True"),
+        ({}, {"dev_char": False}, "dev_char False → True"),
+        ({"power_limit": 170_999}, {}, ""),
+        ({"persistence": None}, {}, ""),
+    ],
+)
+def test_a_gpu_is_set_as_far_as_its_driver_can(
+    fleet: Fleet, equipped: Snapshots, of_gpu: dict[str, Any], of_host: dict[str, Any], found: str
+) -> None:
+    equipped["pc2"]["gpu"]["gpus"][0] |= of_gpu
+    equipped["pc2"]["gpu"] |= of_host
+    assert changes(with_gpu(fleet), equipped) == ([f"gpu {UUID} on pc2: {found}"] if found else [])
+
+
+def test_a_power_limit_is_compared_in_watts(fleet: Fleet, equipped: Snapshots) -> None:
+    assert not [line for line in changes(with_gpu(fleet, power_limit=170), equipped) if "gpu GPU" in line]
+    assert [line for line in changes(with_gpu(fleet, power_limit=150), equipped) if "gpu GPU" in line] == [
+        f"gpu {UUID} on pc2: power_limit 170 → 150"
+    ]
+
+
+def test_only_a_host_with_gpus_is_asked_about_holds_and_other_sources(fleet: Fleet) -> None:
+    wanted = target_of(with_gpu(fleet)).resources
+    asked = query_for("pc2", wanted, "cascade")
+    assert asked["held"] == list(GPU_PACKAGES)
+    assert {GPU_KEY, *OTHER_GPU_SOURCES} <= {*asked["files"]}
+    others = query_for("mainpc", wanted, "cascade")
+    assert "held" not in others
+    assert not {GPU_KEY, *OTHER_GPU_SOURCES} & {*others["files"]}
+
+
+@pytest.mark.parametrize("path", [path for path in (*GPU_FILES,) if path.startswith("/etc/apt/")])
+def test_apt_is_told_of_nothing_that_is_not_in_the_files(fleet: Fleet, path: str) -> None:
+    host = with_gpu(fleet, repository="https://192.0.2.1/deb", toolkit="1.20.3-2").hosts["pc2"]
+    text = render(path, host=host, packages=GPU_PACKAGES)
+    assert ("https://192.0.2.1/deb/$(ARCH)" in text) == (path == GPU_SOURCES)
+    assert ("Pin: version 1.20.3-2\n" in text) == ("preferences" in path)
+
+
+@pytest.mark.parametrize("limit", [None, 300])
+@pytest.mark.parametrize("fails", ["", "nvidia-smi", "nvidia-ctk"])
+def test_what_cannot_be_set_is_told_and_holds_up_nothing_else(
+    fleet: Fleet, tmp_path: Path, limit: int | None, fails: str
+) -> None:
+    script = render(GPU_SCRIPT, host=with_gpu(fleet, power_limit=limit).hosts["pc2"], packages=())
+    for name in ("nvidia-smi", "nvidia-ctk"):
+        code = "echo no way; exit 3" if name == fails else "exit 0"
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{code}\n')
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-c", script], env=path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "nvidia-smi --persistence-mode=1",
+        *([f"nvidia-smi --power-limit={limit}"] if limit else []),
+        "nvidia-ctk system create-dev-char-symlinks --create-all",
+    ]
+    assert done.returncode == (1 if fails else 0)
+    assert ("no way" in done.stderr) == bool(fails)
+
+
+def change(kind: Any, name: str, **desired: Any) -> Change:
+    return Change(Key("pc2", kind, name), "update", (), desired)
+
+
+PINNED = tuple(
+    change("package", name, installed=True, version="1.19.0-1", held=True) for name in GPU_PACKAGES[:2]
+)
+
+
+def apt_run(tmp_path: Path, made: tuple[Change, ...], **does: str) -> list[tuple[int, str]]:
+    """Runs installations with programs that only write down how they were called, or do this instead."""
+    folder = tmp_path / "bin"
+    folder.mkdir(exist_ok=True)
+    for name in ("apt-get", "apt-mark", "dpkg", "flock"):
+        more = does.get(name.replace("-", "_"), "")
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{more}\n')
+        (folder / name).chmod(0o755)
+    ended = []
+    for command in install(made):
+        assert isinstance(command, StringCommand)
+        script = command.get_raw_value().replace("/var/lib/cascade/packages-lock", f"{tmp_path}/lock")
+        path = {"PATH": f"{folder}:/usr/bin:/bin"}
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], env=path, capture_output=True, text=True, check=False
+        )
+        ended.append((done.returncode, done.stdout))
+    return ended
+
+
+def calls(tmp_path: Path) -> list[str]:
+    """The calls without the options that every one has."""
+    lines = (tmp_path / "calls").read_text().splitlines()
+    return [re.sub(r" -y -o DPkg::Lock\S+ (-o Dpkg\S+ )*", " ", line) for line in lines]
+
+
+def test_packages_of_one_version_come_together_and_stay(tmp_path: Path) -> None:
+    assert apt_run(tmp_path, PINNED) == [(0, "")]
+    _, lists, signed, installed, *held = calls(tmp_path)
+    assert lists == "apt-get update"
+    assert "APT::Update::Error-Mode=any" in signed
+    assert f"Dir::Etc::SourceList={GPU_SOURCES} " in signed
+    names = [f"{name}=1.19.0-1" for name in GPU_PACKAGES[:2]]
+    assert installed.endswith(" -- " + " ".join(names))
+    assert "--allow-downgrades" in installed
+    assert held == [f"apt-mark hold -- {name}" for name in GPU_PACKAGES[:2]]
+
+
+def test_lists_that_their_key_does_not_sign_install_nothing(tmp_path: Path) -> None:
+    refused = 'case "$*" in *Error-Mode*) echo not signed; exit 100;; esac'
+    assert apt_run(tmp_path, PINNED, apt_get=refused) == [(1, "not signed\n")]
+    assert not [line for line in calls(tmp_path) if " install " in line or "hold" in line]
+
+
+def test_packages_of_any_version_are_installed_as_ever_beside_them(tmp_path: Path) -> None:
+    assert apt_run(tmp_path, (change("package", "curl", installed=True), *PINNED)) == [(0, ""), (0, "")]
+    installed = [line for line in calls(tmp_path) if " install " in line]
+    assert installed[0].endswith("--no-upgrade -- curl")
+    assert "curl" not in installed[1]
+
+
+def test_a_package_that_cannot_be_held_ends_the_run(tmp_path: Path) -> None:
+    assert apt_run(tmp_path, PINNED, apt_mark="echo no; exit 1") == [(1, "no\n")]
+
+
+class Fetching:
+    """A host that answers to the fetching of a key, and remembers what it was told to write."""
+
+    name = "pc2"
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.answer, self.fetched, self.written = answer, list[str](), list[str]()
+
+    def run_shell_command(self, command: StringCommand, **_: Any) -> Any:
+        line = command.get_raw_value()
+        if "apt-helper" not in line:
+            self.written.append(line)
+            return True, type("Output", (), {"stdout": "", "output": ""})
+        self.fetched += shlex.split(line)[-2:-1]
+        if self.answer is None:
+            return False, type("Output", (), {"stdout": "", "output": "E: Failed to fetch"})
+        said = base64.encodebytes(self.answer).decode()
+        return True, type("Output", (), {"stdout": said, "output": said})
+
+
+WANTED = {"fingerprint": FINGERPRINT, "url": URL, "mode": "644", "owner": "root", "group": "root"}
+
+
+def fetch(answer: bytes | None) -> Fetching:
+    host = Fetching(answer)
+    write_key(None, host, change("signing-key", GPU_KEY, **WANTED))  # type: ignore[arg-type]
+    return host
+
+
+def test_the_key_is_fetched_by_the_host_and_written_when_it_is_the_one() -> None:
+    host = fetch(CONTENT.encode())
+    assert host.fetched == [URL]
+    (line,) = host.written
+    assert f" {GPU_KEY} 644 root:root " in line
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (CONTENT.encode() * 2, f"gives the key {FINGERPRINT} {FINGERPRINT}, and gpu.key"),
+        (b"<html>", "gives no key: it holds no OpenPGP packets"),
+        (None, "cannot be fetched: E: Failed to fetch"),
+    ],
+)
+def test_another_key_is_not_written(answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[StringCommand] = []
+    monkeypatch.setattr("operations.host.gpu.written", lambda *_, **__: written.append(StringCommand("true")))
+    with pytest.raises(WorkFailed, match=re.escape(said)):
+        fetch(answer)
+    assert written == []
+
+
+def test_a_gpu_is_set_by_the_script_that_sets_it_at_each_start() -> None:
+    host = Fetching(None)
+    prepare_gpu(None, host, change("gpu", UUID))  # type: ignore[arg-type]
+    assert host.written == [f"sh {GPU_SCRIPT}"]
+
+
+NVIDIAS = "https://nvidia.github.io/libnvidia-container/stable/deb"
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        (f"deb [signed-by=/usr/share/keyrings/nvidia.gpg] {NVIDIAS}/$(ARCH) /\n", "error"),
+        (f"# deb [signed-by=/usr/share/keyrings/nvidia.gpg] {NVIDIAS}/$(ARCH) /\n", "ok"),
+        (f"deb [signed-by={GPU_KEY}] {NVIDIAS}/$(ARCH) /\n", "ok"),
+        ("deb https://192.0.2.1/deb /\n", "ok"),
+    ],
+)
+@pytest.mark.parametrize("path", OTHER_GPU_SOURCES)
+def test_a_source_that_names_the_repository_with_another_key_is_found_before(
+    fleet: Fleet, equipped: Snapshots, path: str, text: str, level: str
+) -> None:
+    fleet = with_gpu(fleet)
+    equipped["pc2"]["files"][path] = {"content": text}
+    plan = make_plan(target_of(fleet), equipped)
+    facts = Facts(fleet, plan, equipped, {}, {})
+    found = [said for said in sources(Subject(fleet.hosts["pc2"], facts)) if said.level != "ok"]
+    assert [said.level for said in found] == ([] if level == "ok" else [level])
+    assert all(f"`sudo rm {path}`" in said.next_step for said in found)
