@@ -93,6 +93,7 @@ class Run:
         self.saved: PlanFile | None = None
         self.rolled_out: list[Change] = []
         self.ended_before: dict[Key, frozenset[str]] = {}
+        self.gpus_free: set[str] = set()
         self.diagnoses: list[Diagnosis] = []
         self.steps_ended: set[str] = set()
         self.hosts_asked = False

@@ -31,6 +31,10 @@ Cause = Literal[
     "repeated_rejection",
     "ended",
     "refused",
+    "gpu_fault",
+    "gpu_taken",
+    "gpu_lost",
+    "vram_exceeded",
     "not_in_time",
 ]
 WORDS: Mapping[Cause, str] = {
@@ -49,6 +53,10 @@ WORDS: Mapping[Cause, str] = {
     "repeated_rejection": "repeated rejection",
     "ended": "ended for good",
     "refused": "refused by the engine",
+    "gpu_fault": "GPU not to be relied on",
+    "gpu_taken": "GPU taken by others",
+    "gpu_lost": "GPU not seen",
+    "vram_exceeded": "more memory of the GPU than the budget",
     "not_in_time": "not in time",
 }
 CRASHES_ARE_CERTAIN = 3

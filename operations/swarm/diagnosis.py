@@ -32,6 +32,7 @@ _INIT_FAILED = re.compile(r"^\[FATAL tini .*\] exec (?P<what>.+) failed: (?P<why
 _UNREAD = (docker.errors.DockerException, WorkFailed, HTTPError, *CONNECTION_LOST)
 _DOCTOR = "cascade doctor {inventory}{rehearsal}"
 _PLAN = "cascade plan {inventory}{rehearsal}"
+_STATUS = "cascade status {inventory}{rehearsal}"
 _LOGS = "cascade logs {inventory} {agent}"
 _RENDER = "cascade render {inventory} --group {group}"
 # What shows more of a cause than the agent's spec does.
@@ -40,6 +41,10 @@ _LOOK: Mapping[Cause, str] = {
     "insufficient_resources": _DOCTOR,
     "constraints_not_satisfied": _PLAN,
     "host_port_in_use": _DOCTOR,
+    "gpu_fault": _DOCTOR,
+    "gpu_taken": _DOCTOR,
+    "gpu_lost": _DOCTOR,
+    "vram_exceeded": _STATUS,
     "no_suitable_node": _PLAN,
     "port_taken": _DOCTOR,
     "bad_mount": _DOCTOR,
@@ -100,6 +105,12 @@ def diagnose_refusal(run: Run, gate: Gate, member: Member, error: str) -> Diagno
     """Why an engine did not take an agent's spec, or did not start its container."""
     attempt = _Attempt((member.key.host,), "not started", plain(error))
     return _diagnosis(run, gate, member, 0, of_error(error), attempt)
+
+
+def diagnose_gpu(run: Run, gate: Gate, member: Member, healthy: int, reason: Reason) -> Diagnosis:
+    """Why an agent is not rolled out, or not left running, on account of its GPU."""
+    state = "healthy" if healthy else "not started"
+    return _diagnosis(run, gate, member, healthy, reason, _Attempt(member.hosts, state))
 
 
 def _diagnosis(

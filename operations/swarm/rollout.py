@@ -23,6 +23,7 @@ from operations.run import Run
 from operations.signals import Interrupted
 from operations.swarm.diagnosis import NotHealthy, diagnose_refusal
 from operations.swarm.gate import hold, warn
+from operations.swarm.gpus import gate_of, prove_gpus, refuse_without_gpu
 from operations.swarm.removal import remove
 from operations.swarm.standing import ended_so_far
 from operations.swarm.workloads import apply_container, apply_service
@@ -47,12 +48,14 @@ def pass_gate(run: Run, host: Host, gate: Gate) -> None:
     """Waits for a wave; raises WorkFailed, ROLLED_BACK where its group had to go back."""
     try:
         hold(run, host, gate)
+        prove_gpus(run, host, gate)
     except _FAULTS as failure:
         raise _ended(run, gate.wave.group, failure) from failure
 
 
 def _roll_out(run: Run, host: Host, change: Change, apply: Apply) -> None:
     try:
+        refuse_without_gpu(run, change)
         with run.on_record(host, change):
             run.rolled_out.append(change)
             _begin_anew(run, change)
@@ -76,12 +79,9 @@ def _refused(run: Run, change: Change, failure: Exception) -> Exception:
     """With a diagnosis, where it was the engine that did not take what it was given."""
     if not isinstance(failure, docker.errors.APIError):
         return failure
-    steps = run.plan().steps["rollout"]
-    for gate in (work for step in steps for work in step.work.values() if isinstance(work, Gate)):
-        for member in gate.wave.members:
-            if member.key == change.key:
-                said = str(failure.explanation or failure)
-                return NotHealthy([diagnose_refusal(run, gate, member, said)])
+    if found := gate_of(run, change.key):
+        said = str(failure.explanation or failure)
+        return NotHealthy([diagnose_refusal(run, *found, said)])
     return WorkFailed(str(failure))
 
 

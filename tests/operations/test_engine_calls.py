@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pyinfra.api.host import Host
 
 from cascade.model.fleet import Fleet
 from cascade.planning.desired import desired
-from cascade.planning.diff import Action, Change
+from cascade.planning.diff import GPU_LOST, Action, Change, FieldChange
 from cascade.planning.resource import Key, Kind
 from cascade.planning.waves import rollout_order
 from operations.run import WorkFailed
@@ -76,6 +77,22 @@ def test_an_update_is_the_whole_spec_and_keeps_the_counter_of_forced_restarts(
     assert body(engine, update) == {**change.desired, "TaskTemplate": template}
     assert f"version={current['Version']['Index']}" in engine.asked[-1].path
     assert [call for call in calls(engine) if not call.startswith("GET")] == [update]
+
+
+def test_a_service_that_lost_its_gpu_is_restarted_though_its_spec_stays(
+    wanted: Wanted, run: LocalRun, host: Host, engine: Engine, converged: Snapshots
+) -> None:
+    services = converged["mainpc"]["docker"]["services"]
+    (current,) = (item for item in services if item["Spec"]["Name"] == REGISTRY)
+    current["Spec"]["TaskTemplate"]["ForceUpdate"] = 7
+    update = f"/services/{current['ID']}/update"
+    engine.answers = {
+        f"/v1.44/services/{REGISTRY}": current,
+        f"/v1.44{update}": {"Warnings": None},
+    }
+    lost = FieldChange(GPU_LOST, "lost: Unknown Error", "seen")
+    apply_service(run, host, replace(wanted("service", REGISTRY, action="update"), fields=(lost,)))
+    assert body(engine, f"POST {update}")["TaskTemplate"]["ForceUpdate"] == 8
 
 
 CREATE, START = "POST /containers/create", f"POST /containers/{WAKE_WORD}/start"
