@@ -48,7 +48,7 @@ class Standing:
 def what_stands(run: Run) -> Standing:
     """Reads the hosts; ends the run where one cannot be read. Agents by group, the last to start first."""
     fleet, target = run.fleet, target_of(run.fleet)
-    snapshots = run.snapshots(target.resources)
+    snapshots = run.snapshots(target.named)
     run.refuse_without_manager(snapshots)
     observed = observe(target, snapshots)
     run.refuse(observed.unknown)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.exit_codes import ERROR, INVALID
 from cascade.planning.desired import Desired
+from cascade.planning.gpu import gpus_in
+from cascade.planning.observed import releases_in
 from cascade.planning.plan_file import NoPlan, target_of_plan
 from cascade.planning.release import (
     Last,
     NoRelease,
     Release,
+    decisions_in,
     decoded,
     older_values,
     release_in,
@@ -48,27 +51,56 @@ class Look:
 def look(run: Run) -> Look:
     """Reads the hosts; ends the run where one cannot be read, or the target is not there."""
     files, options = files_of(run), run.fleet.options
-    aim = options.rollback or (LAST if options.repair else None)
+    aim, named = options.rollback or (LAST if options.repair else None), files.named
     if aim and in_part(run):
         run.fail(
             INVALID, "going back and repairing are for the whole fleet: leave out --limit and the groups"
         )
     if aim is None:
-        snapshots = run.snapshots(files.resources, LAST if in_part(run) else None)
+        snapshots = run.snapshots(named, LAST if in_part(run) else None)
+        files = files_with_gpus(run, snapshots, files)
         return Look(files, snapshots, last=last_of(run, snapshots, files))
-    snapshots = run.snapshots(files.resources, aim)
+    snapshots = run.snapshots(named, aim)
     run.refuse_without_manager(snapshots)
+    files = files_with_gpus(run, snapshots, files)
     release, target = read_release(run, snapshots, files, aim)
-    if not covered(target.resources, files.resources):
-        snapshots = run.snapshots((*files.resources, *target.resources))
+    if not covered(target.resources, named):
+        snapshots = run.snapshots((*named, *target.resources))
     return Look(target, snapshots, release=release)
 
 
 def files_as_read(run: Run, snapshots: Mapping[str, Any]) -> Target:
-    """What the files say where a value is not open: as if it were the one that its readers have now."""
+    """What the files say of the hosts that were read.
+
+    Where a value is not open, it is as if it were the one that its readers have now.
+    """
     if run.fleet.secrets:
         run.fleet = replace(run.fleet, digits=digits_seen(run.fleet, snapshots) | {**run.fleet.digits})
+    _know_gpus(run, snapshots)
     return target_of(run.fleet)
+
+
+def files_with_gpus(run: Run, snapshots: Mapping[str, Any], files: Target) -> Target:
+    """The same as `files_of`, once the hosts have said which GPUs they have."""
+    return files_of(run) if _know_gpus(run, snapshots) else files
+
+
+def _know_gpus(run: Run, snapshots: Mapping[str, Any]) -> bool:
+    """Takes the hosts' GPUs and what is decided of them into the fleet; whether there are such hosts."""
+    fleet = run.fleet
+    read = {
+        host.name: snapshots[host.name]
+        for host in fleet.hosts.values()
+        if host.has_gpu and host.name in snapshots
+    }
+    if not read:
+        return False
+    gpus = {name: found for name, snapshot in read.items() if (found := gpus_in(snapshot)) is not None}
+    engine = (snapshots.get(fleet.manager.name) or {}).get("docker") or {}
+    releases = [*releases_in(engine, fleet.settings.system)]
+    decided = decisions_in(releases[-1]) if releases else {}
+    run.fleet = replace(fleet, gpus=gpus, decided=decided)
+    return True
 
 
 def files_of(run: Run) -> Target:

@@ -196,7 +196,7 @@ def diagnose(run: Run, ask: Ask) -> Diagnosed:
     looks = at_once(run.state.inventory.get_active_hosts(), first_look)
     readable = [run.state.inventory.get_host(name) for name, look in looks.items() if not errors(look)]
     target = target_of(run.fleet)
-    taken = run.read_snapshots(readable, target.resources)
+    taken = run.read_snapshots(readable, target.named)
     snapshots = {name: snapshot for name, snapshot in taken.items() if snapshot is not None}
     unread = [_unread(name) for name, snapshot in taken.items() if snapshot is None]
     plan = run.plan_of(Look(files_as_read(run, snapshots), snapshots))

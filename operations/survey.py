@@ -10,7 +10,7 @@ from cascade.planning.desired import Desired
 from cascade.planning.preflight import Finding
 from cascade.planning.release import NoRelease
 from cascade.planning.resource import Unknown
-from operations.look import LAST, Look, covered, files_of, in_part, last_of, release_read
+from operations.look import LAST, Look, covered, files_of, files_with_gpus, in_part, last_of, release_read
 from operations.preflight import connect_each, unread
 from operations.run import Run
 
@@ -31,15 +31,17 @@ class Survey:
 def survey(run: Run, aim: str | None = None) -> Survey:
     """Connects and reads each host that lets itself be read; `aim` is a release to compare them with."""
     files, reading = files_of(run), _Reading(run)
-    snapshots = reading.take(files.resources, aim or (LAST if in_part(run) else None))
+    named = files.named
+    snapshots = reading.take(named, aim or (LAST if in_part(run) else None))
+    files = files_with_gpus(run, snapshots, files)
     if aim is None:
         return reading.end(Look(files, snapshots, last_of(run, snapshots, files)))
     try:
         release, target = release_read(run, snapshots, files, aim)
     except NoRelease as error:
         return reading.end(None, Unknown(files.manager, "release", str(error)))
-    if not covered(target.resources, files.resources):
-        snapshots = reading.take((*files.resources, *target.resources))
+    if not covered(target.resources, named):
+        snapshots = reading.take((*named, *target.resources))
     return reading.end(Look(target, snapshots, release=release))
 
 

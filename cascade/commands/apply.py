@@ -12,6 +12,7 @@ from cascade.commands.arguments import (
     part_options,
     prune_option,
     report_option,
+    reschedule_option,
     restart_option,
     stand_ins_option,
 )
@@ -30,6 +31,7 @@ from cascade.planning.plan_file import NoPlan, PlanFile, read
 @limit_option
 @part_options
 @prune_option
+@reschedule_option
 @stand_ins_option
 @restart_option
 @lock_wait_option
@@ -65,7 +67,7 @@ def _plan_in(path: Path) -> PlanFile:
 
 def _refuse_other_choices(context: click.Context) -> None:
     """A saved plan has its own; what is chosen beside it would make it another plan."""
-    for name in ("limit", "group", "from_group", "prune", "stand_ins"):
+    for name in ("limit", "group", "from_group", "prune", "reschedule", "stand_ins"):
         if context.params[name]:
             raise click.UsageError(
                 f"--{name.replace('_', '-')} stands in the plan file, or is not part of it"

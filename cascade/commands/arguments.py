@@ -47,6 +47,13 @@ stand_ins_option = click.option(
 )
 
 
+reschedule_option = click.option(
+    "--reschedule",
+    is_flag=True,
+    help="Decide anew which agents get the GPU that they can do without.",
+)
+
+
 restart_option = click.option(
     "--allow-docker-restart",
     is_flag=True,

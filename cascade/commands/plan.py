@@ -15,6 +15,7 @@ from cascade.commands.arguments import (
     limit_option,
     part_options,
     prune_option,
+    reschedule_option,
     restart_option,
     stand_ins_option,
 )
@@ -53,6 +54,7 @@ class Planned:
 @limit_option
 @part_options
 @prune_option
+@reschedule_option
 @stand_ins_option
 @restart_option
 def command(

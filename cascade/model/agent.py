@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from cascade.model.compose import Attachments, Environment, HealthCheck, Mount, untemplated
+from cascade.model.gpu import Vram
 from cascade.model.hardening import Security
 from cascade.model.names import fits
 from cascade.model.quantities import Cpus, MemoryBytes, SomeSeconds, Whole
@@ -19,6 +20,8 @@ from cascade.model.strict import Strict, path_of
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
 
+
+GpuAccess = Literal["required", "optional"]
 
 _check_name = fits(r"[A-Za-z][A-Za-z0-9_-]*", "is no name of an agent", "ServiceRegistry")
 
@@ -46,7 +49,8 @@ class Agent(Strict):
     cpus: Cpus | None = None
     deadline: SomeSeconds | None = None
     optional: bool = False
-    gpu_access: Literal["required", "optional"] | None = None
+    gpu_access: GpuAccess | None = None
+    vram: Vram | None = None
     realtime_priority: bool = False
     load_balanced: bool = False
     persistent: bool = False

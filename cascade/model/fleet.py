@@ -11,9 +11,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from cascade.model.agent import Agent
 from cascade.model.compose import HealthTiming
 from cascade.model.daemon import daemon_faults
-from cascade.model.gpu import Gpus
+from cascade.model.gpu import GPU_SETTINGS, Gpu, Gpus, GpuUse
 from cascade.model.host import CODENAMES, Host, constraint_fault
 from cascade.model.image import ImageSource, pin_each
 from cascade.model.loader import Reading
@@ -25,6 +26,7 @@ from cascade.model.options import Options
 from cascade.model.secrets import UNKNOWN_DIGITS, Secret, longest_name, swarm_prefix
 from cascade.model.service import GroupFile, Service
 from cascade.model.strict import InvalidFiles, Problem, Strict, path_of, twice
+from cascade.model.vram import SharedGpu
 from cascade.model.weaker import hardening_problems
 from cascade.model.wording import shown
 from cascade.model.workload import Workload, workloads_of, workloads_of_service
@@ -61,7 +63,8 @@ class Fleet:
     """Settings, hosts and groups that fit together; made by `assemble`.
 
     `digits` are those of the secrets whose values are open, by their names in the store; `gpus` those that
-    each host with GPUs was read to have.
+    each host with GPUs was read to have; `decided` which optional agents have the GPU (taken) and which do
+    not (left), by their workloads' names, as the last release has it.
     """
 
     settings: FleetSettings
@@ -70,6 +73,7 @@ class Fleet:
     options: Options = field(default_factory=Options)
     digits: Mapping[str, str] = field(default_factory=dict)
     gpus: Gpus = field(default_factory=dict)
+    decided: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def manager(self) -> Host:
@@ -108,6 +112,29 @@ class Fleet:
         return {
             name: workloads_of(self.groups[name], self.settings.health_timing) for name in self.group_order
         }
+
+    @cached_property
+    def shared_gpus(self) -> tuple[SharedGpu, ...]:
+        """Every service that shares a GPU of a host, in the order of the phases."""
+        return tuple(
+            SharedGpu(self.groups[name], service.gpu, host, self._gpu(host, service.gpu), workloads, decided)
+            for name, found in self.all_workloads.items()
+            for service in self.groups[name].services.values()
+            if service.gpu
+            for workloads in (tuple(one for one in found if one.service is service),)
+            for host in self.meeting(service.deploy.placement.constraints)
+            if host.has_gpu
+            for decided in ({} if self.options.reschedule else self.decided,)
+        )
+
+    def _gpu(self, host: Host, use: GpuUse) -> Gpu | None:
+        gpus = self.gpus.get(host.name, ())
+        return next((gpu for gpu in gpus if gpu.index == use.device), None)
+
+    @cached_property
+    def sharing(self) -> dict[str, SharedGpu]:
+        """The GPU that a workload shares, by its name, for those that need one or could use one."""
+        return {one.name: shared for shared in self.shared_gpus for one in shared.workloads if one.gpu_access}
 
     @cached_property
     def secrets(self) -> dict[str, Secret]:
@@ -298,6 +325,39 @@ def _engine_problems(fleet: Fleet) -> Iterator[Problem]:
     for host in fleet.hosts.values():
         for key, (reason, fix) in daemon_faults(host.daemon_settings):
             yield Problem(SETTINGS, path_of(["daemon_settings", key], host.name), reason, fix)
+
+
+def _gpu_settings_problems(fleet: Fleet) -> Iterator[Problem]:
+    """Where a host has GPUs, what its engine is told of them follows from them and from the groups."""
+    for host in fleet.hosts.values():
+        for key in filter(host.daemon_settings.__contains__, GPU_SETTINGS if host.has_gpu else ()):
+            path = path_of(["daemon_settings", key], host.name)
+            reason = f"the host has GPUs, so Cascade itself writes {key}"
+            yield Problem(SETTINGS, path, reason, "remove it, or remove gpu of this host")
+
+
+def _gpu_problems(fleet: Fleet) -> Iterator[Problem]:
+    """A GPU's name belongs to one host, and who cannot do without one runs where there is one."""
+    for group, name, service in fleet.services:
+        constraints = service.deploy.placement.constraints
+        hosts = () if any(map(constraint_fault, constraints)) else fleet.meeting(constraints)
+        if service.gpu and len(hosts) > 1:
+            names = ", ".join(host.name for host in hosts)
+            reason = f"a GPU is of one host, and {names} meet the constraints"
+            fix = f"write a constraint that one meets, like node.hostname == {hosts[0].name}"
+            yield Problem(group.file, f"services.{name}.deploy.placement.constraints", reason, fix)
+        without = [host.name for host in hosts if host.gpu is None and "gpu" not in host.absent]
+        if without and _needs_gpu(service):
+            key = "x-gpu" if service.gpu else "runtime"
+            reason = f"it needs a GPU, and {', '.join(without)} declares none"
+            fix = f"write gpu = HostGpu() in group_data/{without[0]}.py"
+            yield Problem(group.file, f"services.{name}.{key}", reason, f'{fix}, or absent = {{"gpu"}}')
+
+
+def _needs_gpu(service: Service) -> bool:
+    """Whether one of its workloads cannot do without."""
+    workloads: tuple[Agent | None, ...] = service.agents or (None,)
+    return service.runtime == "nvidia" or any(service.gpu_access(one) == "required" for one in workloads)
 
 
 def _subnet_problems(fleet: Fleet) -> Iterator[Problem]:
@@ -540,6 +600,8 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_host_name_problems, ""),
     (_release_problems, ""),
     (_engine_problems, ""),
+    (_gpu_settings_problems, "gpu absent"),
+    (_gpu_problems, "gpu absent hosts node_labels swarm_role"),
     (_subnet_problems, "networks swarm_pool"),
     (_size_problems, "networks swarm_pool hosts"),
     (_network_problems, "networks"),

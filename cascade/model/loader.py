@@ -34,27 +34,33 @@ _A_SERVICE = len(("services", "name"))
 
 # Where the reasons stand for what is weaker than the default.
 _REASONS = {"exceptions", "profile", "security", "x-security"}
+_AROUND_FILES = {"configs", "secrets", "source", "target", "tmpfs", "volumes", "x-agents"}
+_SHARING = {"deploy", "runtime", "vram", "vram_budget", "x-agents"}
 # What a check of the whole says of one key is in doubt when one of these could not be read.
 _RESTS_ON: dict[str, set[str]] = {
     **dict.fromkeys(get_args(Weaker), _REASONS),
     "cap_add": {"user", *_REASONS},
-    "configs": {"secrets", "source", "target", "tmpfs", "volumes", "x-agents"},
+    "configs": _AROUND_FILES,
     "constraints": {"placement", "deploy"},
-    "environment": {"configs", "secrets", "source", "target", "tmpfs", "volumes", "x-agents"},
+    "environment": _AROUND_FILES | {"device", "x-gpu"},
     "external": {"environment", "file", "x-generate"},
     "file": {"content", "environment", "external"},
     "depends_on": {"name", "services", "startup_order", "x-agents"},
+    "gpu_access": {"x-gpu"},
     "max_replicas_per_node": {"placement", "deploy", "replicas"},
     "networks": {"x-agents"},
     "pids": _REASONS,
     "pids_limit": {"deploy", "limits", "pids", "resources", *_REASONS},
     "ports": {"deploy", "port", "protocol", "target", "x-agents"},
     "resources": {"cpus", "deploy", "limits", "memory", "memory_limit", "reservations", "x-agents"},
-    "secrets": {"configs", "source", "target", "tmpfs", "volumes", "x-agents"},
+    "secrets": _AROUND_FILES,
     "security": {*get_args(Weaker), *_REASONS},
     "services": {"depends_on", "name", "x-agents"},
     "volumes": {"tmpfs", "x-agents", *_REASONS},
+    "vram": {"gpu_access", "runtime", "x-gpu"},
+    "vram_budget": {"gpu_access", "replicas", *_SHARING},
     "x-agents": {"depends_on", "name", "startup_order"},
+    "x-gpu": {"constraints", "gpu_access", "placement", *_SHARING},
 }
 
 

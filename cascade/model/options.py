@@ -41,6 +41,7 @@ class Options(Strict):
     `rollback` is the number of a release to go back to, or `previous`; `repair` puts the fleet back to its
     last release, `automatic` without what needs a person's consent, `all` with it; `plan_file` is a saved
     plan to carry out. Each of these three is a target in place of the files.
+    `reschedule` decides anew which agents have the GPU that they can do without.
     `allow_docker_restart` lets a restart of the engine stop containers that are not Cascade's.
     `lock_wait` is how long to wait for somebody else who holds the lock.
     `report` is the file to write at the end: what was done, and what did not become healthy.
@@ -53,6 +54,7 @@ class Options(Strict):
     rollback: Rollback | None = None
     repair: Literal["automatic", "all"] | None = None
     plan_file: str | None = None
+    reschedule: bool = False
     allow_docker_restart: bool = False
     lock_wait: Seconds = 0.0
     report: str | None = None

@@ -20,7 +20,7 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(
 _SECONDS_PER_UNIT = (Decimal(3600), Decimal(60), Decimal(1), Decimal("0.001"))
 _CPUS = re.compile(r"\d+(?:\.\d+)?")
 _LEAST_CPUS = Decimal("0.001")
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
 _NANO = 1_000_000_000
 
 
@@ -59,13 +59,13 @@ def _no_bool(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_bool), Field(le=_LARGEST)]
-MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=_LARGEST)]
+Whole = Annotated[int, BeforeValidator(_no_bool), Field(le=LARGEST)]
+MemoryBytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=LARGEST)]
 Seconds = Annotated[
-    float, BeforeValidator(parse_seconds), Field(ge=0, le=_LARGEST // _NANO, allow_inf_nan=False)
+    float, BeforeValidator(parse_seconds), Field(ge=0, le=LARGEST // _NANO, allow_inf_nan=False)
 ]
 SomeSeconds = Annotated[Seconds, Field(gt=0)]
-Cpus = Annotated[Decimal, BeforeValidator(parse_cpus), Field(le=_LARGEST // _NANO)]
+Cpus = Annotated[Decimal, BeforeValidator(parse_cpus), Field(le=LARGEST // _NANO)]
 
 
 def nanoseconds(seconds: float) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
-from cascade.model.agent import Agent, kebab_case
+from cascade.model.agent import Agent, GpuAccess, kebab_case
 from cascade.model.capability import Capability
 from cascade.model.compose import (
     Addresses,
@@ -42,6 +42,7 @@ from cascade.model.configs import (
     FileUse,
     configs_of,
 )
+from cascade.model.gpu import GpuUse
 from cascade.model.hardening import (
     DEFAULT_PROCESSES,
     DEFAULT_USER,
@@ -63,6 +64,9 @@ from cascade.model.strict import Problem, Strict, path_of, twice
 from cascade.model.wording import shown
 
 _check_volume = fits(r"[A-Za-z0-9][A-Za-z0-9_.-]+", "is no name of a volume", "data")
+# By which NVIDIA's runtime knows what a container may see.
+VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
+
 _check_group = fits(r"[a-z0-9][a-z0-9_-]*", "is no name of a group", "cascade-core")
 
 
@@ -143,6 +147,7 @@ class Service(Strict):
     runtime: Literal["nvidia"] | None = None
     agents: tuple[Agent, ...] = Field((), alias="x-agents")
     security: Security = Field(Security(), alias="x-security")
+    gpu: GpuUse | None = Field(None, alias="x-gpu")
     scale: Scale | None = Field(None, alias="x-scale")
     deadline: SomeSeconds | None = Field(None, alias="x-deadline")
 
@@ -166,12 +171,29 @@ class Service(Strict):
         said = (self.pids_limit, self.deploy.resources.limits.pids, DEFAULT_PROCESSES)
         return max(0, next(limit for limit in said if limit is not None))
 
+    def gpu_access(self, agent: Agent | None) -> GpuAccess | None:
+        """Whether an agent needs the service's GPU, or can do without; None has no business with it.
+
+        Without an agent it is about a plain service.
+        """
+        if self.gpu is None:
+            return None
+        said = agent.gpu_access if agent else "required"
+        return said or ("required" if self.runtime == "nvidia" else None)
+
     @property
     def why_container(self) -> str:
         """What Swarm cannot give this service, or an empty string."""
         if self.devices:
             return "devices " + ", ".join(device.source for device in self.devices)
         return "shm_size" if self.shm_size else ""
+
+
+def least_vram(service: Service) -> int:
+    """MiB that all replicas of those take that need the service's GPU: 1 for one that names no share."""
+    needing = [agent for agent in service.agents if service.gpu_access(agent) == "required"]
+    each = sum(agent.vram or 1 for agent in needing) if service.agents else 1
+    return each * service.deploy.replicas
 
 
 class ExternalNetwork(Strict):
@@ -259,6 +281,7 @@ class GroupFile(Strict):
             yield from self._agent_problems(f"services.{name}", name, service)
             yield from self._mount_problems(f"services.{name}", service)
             yield from self._said_twice(f"services.{name}", service)
+            yield from self._gpu_problems(f"services.{name}", service)
             for missing in sorted(service.depends_on.keys() - self.services.keys()):
                 others = [other for other in self.services if other != name]
                 yield self._missing(f"services.{name}.depends_on", "file has no service", missing, others)
@@ -441,6 +464,38 @@ class GroupFile(Strict):
             reason = "dnsrr has no virtual IP, which a port in ingress mode needs"
             fix = "remove it, or write mode: host at the ports"
             yield self._problem(f"{path}.deploy.endpoint_mode", reason, fix)
+
+    def _gpu_problems(self, path: str, service: Service) -> Iterator[Problem]:
+        for number, agent in enumerate(service.agents):
+            yield from self._vram_problems(f"{path}.x-agents[{number}]", service, agent)
+        if service.gpu is None:
+            return
+        device = str(service.gpu.device)
+        parts: list[tuple[str, Service | Agent]] = [(path, service)]
+        parts += [(f"{path}.x-agents[{number}]", agent) for number, agent in enumerate(service.agents)]
+        for where, part in parts:
+            if (said := part.environment.get(VISIBLE_DEVICES, device)) != device:
+                reason = f"{VISIBLE_DEVICES} is {shown(said)}, and x-gpu is about device {device}"
+                fix = f'write "{device}", which becomes the GPU\'s own name, or remove it'
+                yield self._problem(f"{where}.environment", reason, fix)
+        budget, needed = service.gpu.vram_budget.mib, least_vram(service)
+        if budget is not None and needed > budget:
+            reason = f"the agents need {needed} MiB of it, replicas counted, and it has {budget}"
+            yield self._problem(f"{path}.x-gpu.vram_budget", reason, "write more here, or a lower vram")
+
+    def _vram_problems(self, path: str, service: Service, agent: Agent) -> Iterator[Problem]:
+        """What an agent says of a GPU that its service does not share, or that it does not use."""
+        said = [name for name in ("gpu_access", "vram") if getattr(agent, name) is not None]
+        if service.gpu is None:
+            for name in said:
+                fix = "write x-gpu: {vram_budget: 80%} for the service, or remove it"
+                yield self._problem(f"{path}.{name}", "the service shares no GPU among its agents", fix)
+        elif agent.vram is not None and service.gpu_access(agent) is None:
+            fix = "write gpu_access: required or optional beside it, or remove it"
+            yield self._problem(f"{path}.vram", f"{agent.name} uses no GPU", fix)
+        elif agent.gpu_access == "optional" and agent.vram is None:
+            fix = "write how much it takes where there is room, like vram: 1G"
+            yield self._problem(f"{path}.vram", "is missing for an agent whose GPU is optional", fix)
 
     def _cycle(self) -> Iterator[Problem]:
         try:

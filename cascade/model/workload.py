@@ -9,7 +9,7 @@ from fractions import Fraction
 from posixpath import normpath
 from typing import Literal
 
-from cascade.model.agent import Agent, kebab_case
+from cascade.model.agent import Agent, GpuAccess, kebab_case
 from cascade.model.compose import Attachment, HealthCheck, HealthTiming, Mount, Port, Tmpfs
 from cascade.model.configs import Config, ConfigUse
 from cascade.model.hardening import TMP, Security, numeric_user
@@ -113,8 +113,18 @@ class Workload:
         return self.declared is not None and self.declared.persistent
 
     @property
+    def gpu_access(self) -> GpuAccess | None:
+        """Whether it needs its service's GPU, or can do without; None has no business with it."""
+        return self.service.gpu_access(self.declared)
+
+    @property
+    def vram(self) -> int:
+        """MiB of a GPU that its file names as its share; 0 where it names none."""
+        return (self.declared.vram if self.declared else None) or 0
+
+    @property
     def uses_gpu(self) -> bool:
-        return self.service.runtime == "nvidia"
+        return self.service.runtime == "nvidia" or self.gpu_access is not None
 
     @property
     def at_once(self) -> int:

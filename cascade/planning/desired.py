@@ -32,6 +32,7 @@ from cascade.planning.specs import (
     secret_place,
     service_spec,
 )
+from cascade.planning.vram import daemon_settings
 from cascade.planning.waves import Wave
 
 Stage = Literal[
@@ -137,7 +138,7 @@ def desired(fleet: Fleet, order: tuple[Wave, ...]) -> tuple[Desired, ...]:
         *(item for host in hosts for item in _system(host)),
         *(item for host in hosts for item in _confinement(fleet, host)),
         *(item for host in hosts if host.gpu and host.has_gpu for item in _gpu(fleet, host, host.gpu)),
-        *(item for host in hosts for item in _engine(host)),
+        *(item for host in hosts for item in _engine(fleet, host)),
         *_swarm(fleet),
         *(_network(fleet, overlay) for overlay in fleet.settings.networks),
         *(
@@ -229,9 +230,9 @@ def _gpu(fleet: Fleet, host: Host, gpu: HostGpu) -> Iterator[Desired]:
         yield Desired("gpu", Key(host.name, "gpu", found.uuid), fields)
 
 
-def _engine(host: Host) -> Iterator[Desired]:
+def _engine(fleet: Fleet, host: Host) -> Iterator[Desired]:
     settings = Key(host.name, "daemon-settings", DAEMON_SETTINGS)
-    yield Desired("engine", settings, host.daemon_settings)
+    yield Desired("engine", settings, daemon_settings(fleet, host))
     if host.docker_source == "docker":
         for path in REPOSITORY_FILES:
             yield _file("engine", host, path)

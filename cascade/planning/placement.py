@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cascade.model.gpu import VRAM
+
 Task = Mapping[str, Any]
 Node = Mapping[str, Any]
 Amounts = Mapping[str, int]
@@ -143,7 +145,8 @@ def _short(node: Node, task: Task, cluster: Cluster) -> Iterator[str]:
     for what, asked in _reserved(task).items():
         if asked > has.get(what, 0) - kept[what]:
             offered = has.get(what, 0) - taken[what]
-            yield f"{_name(node)} offers {_shown(what, offered)} {what}, {_shown(what, asked)} requested"
+            unit = f"{_shown(what, offered)} {_unit(what)}"
+            yield f"{_name(node)} offers {unit}, {_shown(what, asked)} requested"
 
 
 def _held(node: Node, task: Task, cluster: Cluster) -> Iterator[str]:
@@ -166,6 +169,13 @@ def _amounts(resources: Mapping[str, Any]) -> Amounts:
         elif named := item.get("NamedResourceSpec"):
             found[named["Kind"]] += 1
     return {what: amount for what, amount in found.items() if amount}
+
+
+def _unit(what: str) -> str:
+    """Memory of a GPU is counted in MiB, whatever Swarm calls it."""
+    if what == VRAM:
+        return "MiB"
+    return f"MiB of {what}" if what.startswith(f"{VRAM}-") else what
 
 
 def _shown(what: str, amount: int) -> str:

@@ -11,6 +11,7 @@ from cascade.model.strict import one_line
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Desired, Stage
 from cascade.planning.diff import GPU_LOST, Change, FieldChange, diff
+from cascade.planning.gpu import GPU, why_unknown
 from cascade.planning.observed import Labels, Observed, Snapshot, is_container_file, observe
 from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
 from cascade.planning.removal import HELD, REMOVABLE, agents_of, held_by, removal, removals, unwanted, waiting
@@ -62,7 +63,7 @@ class Plan:
     @property
     def refused(self) -> tuple[str, ...]:
         """What Cascade does not do by itself, with what a person can do."""
-        return tuple(self.refusals.values())
+        return (*self.target.faults, *self.refusals.values())
 
     @property
     def release_number(self) -> int:
@@ -97,6 +98,8 @@ def make_plan(
     left_out, differing = waiting(target, observed), _changes(scaled, observed)
     skipped = tuple(skipped_of(target, left_out, set(_not_as_wanted(scaled, observed, differing))))
     held_back = left_out.keys() | {agent.name for agent in skipped}
+    seen = _without(scaled, held_back)
+    held_back |= {item.key.name for item in target.unclear}
     present, wanted = _without(target, held_back), _without(scaled, held_back)
     found = {item.key: differing[item.key] for item in wanted.resources if item.key in differing}
     changes = {key: change for key, change in found.items() if key not in spare}
@@ -106,9 +109,7 @@ def make_plan(
     gone = [key for key in not_wanted if key.kind in prune or is_container_file(key)]
     removed = _removed(target, observed, gone)
     going = changes.keys() | {change.key for change in removed}
-    agents = {
-        status.member.name: status for wave in wanted.waves for status in _statuses(wave, wanted, observed)
-    }
+    agents = {status.member.name: status for wave in seen.waves for status in _statuses(wave, seen, observed)}
     record = _record(present, observed, last)
     freeing = removals(target, observed, holders.keys() & going)
     steps = steps_of(wanted, changes, removed, freeing, observed, agents)
@@ -118,7 +119,7 @@ def make_plan(
         target=target,
         steps=steps,
         changes=(*removed, *changes.values()),
-        unknown=tuple(observed.unknown),
+        unknown=(*observed.unknown, *_unread_gpus(target, snapshots)),
         refusals=dict(_refused(changes.values(), observed, holders, going)),
         notes=tuple(_notes(target, observed, bool(changes))),
         agents=tuple(agents.values()),
@@ -130,6 +131,13 @@ def make_plan(
         skipped=skipped,
         unconfined=tuple(sorted(observed.unconfined)),
     )
+
+
+def _unread_gpus(target: Target, snapshots: Mapping[str, Snapshot]) -> Iterator[Unknown]:
+    """The hosts whose GPUs the target rests on, and which were not asked for them."""
+    for host in target.unread_gpus:
+        if host in snapshots and "gpu" not in snapshots[host]:
+            yield Unknown(host, GPU, why_unknown(snapshots[host]))
 
 
 def _not_as_wanted(target: Target, observed: Observed, changes: Mapping[Key, Change]) -> Iterator[str]:
@@ -262,7 +270,8 @@ def _removed(target: Target, observed: Observed, pruned: Iterable[Key]) -> tuple
 def _statuses(wave: Wave, target: Target, observed: Observed) -> Iterator[AgentStatus]:
     for member in wave.members:
         key = member.key
-        replicas = target.wanted[key].get("Mode", {}).get("Replicated", {}).get("Replicas", member.replicas)
+        mode = target.wanted.get(key, {}).get("Mode", {})
+        replicas = mode.get("Replicated", {}).get("Replicas", member.replicas)
         nodes, healthy = observed.placed.get(key, ()), observed.health.get(key, 0)
         yield AgentStatus(member, nodes, replicas, healthy, key in observed.doubled)
 

@@ -18,6 +18,7 @@ CHECKS: dict[str, Callable[[Subject], Iterable[Said]]] = {
     "clock": machine.clock,
     "disk": capacity.disk,
     "reservations": capacity.reservations,
+    "vram": capacity.vram,
     "kernel": machine.kernel,
     "devices": machine.devices,
     "gpu": gpu.gpus,

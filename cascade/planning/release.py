@@ -16,7 +16,7 @@ from cascade.planning.desired import Desired, Stage
 from cascade.planning.observed import Labels, Observed, in_config_folder
 from cascade.planning.removal import REMOVABLE, held_by, waiting
 from cascade.planning.resource import Key, Kind
-from cascade.planning.specs import LABEL_DIGEST, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
+from cascade.planning.specs import LABEL_DIGEST, LABEL_GPU, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target, recorded
 from cascade.planning.waves import Member, Wave
 
@@ -64,6 +64,7 @@ class Release:
             LABEL_DIRTY: "yes" if self.dirty else "no",
             LABEL_PURPOSE: self.purpose,
             LABEL_DIGEST: self.digest,
+            **_gpu_label(target),
             LABEL_NEEDS: " ".join(f"{key.host}/{key.kind}/{key.name}" for key in sorted(needs(target))),
         }
 
@@ -75,6 +76,23 @@ class Kept:
     release: Release
     target: Target | None
     problem: str = ""
+
+
+def _gpu_label(target: Target) -> dict[str, str]:
+    """Which agents have the GPU that they can do without, for the plans that come."""
+    decisions = {
+        item.key.name: decided
+        for item in target.resources
+        if item.key.kind in REMOVABLE and (decided := item.fields.get("Labels", {}).get(LABEL_GPU))
+    }
+    said = " ".join(f"{name}={decided}" for name, decided in sorted(decisions.items()))
+    return {LABEL_GPU: said} if said else {}
+
+
+def decisions_in(labels: Labels) -> dict[str, str]:
+    """What a release decided of the agents that can do without their GPU, by their names."""
+    pairs = (item.partition("=") for item in labels.get(LABEL_GPU, "").split())
+    return {name: decided for name, _, decided in pairs}
 
 
 def purpose_of(options: Options, aim: Release | None) -> str:

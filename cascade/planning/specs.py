@@ -23,6 +23,7 @@ from cascade.model.quantities import nanoseconds
 from cascade.model.secrets import Secret, SecretUse
 from cascade.model.service import Service
 from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
+from cascade.planning.vram import decision, gpu_environment, reserved_vram
 
 LABEL_SYSTEM = "cascade.system"
 LABEL_GROUP = "cascade.group"
@@ -31,6 +32,7 @@ LABEL_DIGEST = "cascade.digest"
 LABEL_RELEASE = "cascade.release"
 LABEL_NEEDS = "cascade.needs"
 LABEL_CONFIG = "cascade.config"
+LABEL_GPU = "cascade.gpu"
 LABEL_SECRET = "cascade.secret"  # noqa: S105 - the name of a label
 # Where host containers find their configs; each file has the name that its config has in the Swarm.
 CONFIG_FOLDER = "/var/lib/cascade/configs"
@@ -57,7 +59,7 @@ def service_spec(workload: Workload, fleet: Fleet) -> Spec:
         "Name": workload.name,
         "TaskTemplate": {
             "ContainerSpec": _container(workload, fleet),
-            "Resources": _resources(workload, min(host.reservation_scale for host in hosts)),
+            "Resources": _resources(workload, fleet),
             "RestartPolicy": _restart(workload.service.restart_policy),
             "Placement": _placement(deploy.placement),
             "Networks": [
@@ -114,7 +116,9 @@ def _said(fields: Spec) -> Spec:
 
 
 def _labels(workload: Workload, fleet: Fleet, spec_digest: str) -> dict[str, str]:
-    return workload.service.deploy.labels | _identity(workload, fleet) | {LABEL_DIGEST: spec_digest}
+    decided = _said({LABEL_GPU: decision(workload, fleet)})
+    own = {**_identity(workload, fleet), **decided, LABEL_DIGEST: spec_digest}
+    return workload.service.deploy.labels | own
 
 
 def _identity(workload: Workload, fleet: Fleet) -> dict[str, str]:
@@ -133,7 +137,7 @@ def _container(workload: Workload, fleet: Fleet) -> Spec:
         "Command": list(service.entrypoint),
         "Args": list(service.command),
         "Hostname": service.hostname,
-        "Env": _environment(workload.environment | {"REPLICA_SLOT": "{{.Task.Slot}}"}),
+        "Env": _environment(gpu_environment(workload, fleet) | {"REPLICA_SLOT": "{{.Task.Slot}}"}),
         "Dir": service.working_dir,
         "User": service.user,
         "Mounts": [_mount(mount) for mount in workload.mounts] + [_tmpfs(mount) for mount in workload.tmpfs],
@@ -273,17 +277,21 @@ def _health(check: HealthCheck | None) -> Spec | None:
     }
 
 
-def _resources(workload: Workload, scale: float) -> Spec:
-    share = workload.share
+def _resources(workload: Workload, fleet: Fleet) -> Spec:
+    """GPUs do not shrink with their host's scale: they are as large as they are."""
+    share, scale = workload.share, min(host.reservation_scale for host in fleet.eligible(workload))
     return {
         "Limits": {
             **_amounts(share.cpu_limit, share.memory_limit),
             **_said({"Pids": workload.service.pids}),
         },
-        "Reservations": _amounts(
-            _scaled(share.cpu_reservation, scale, LEAST_NANO_CPUS),
-            _scaled(share.memory_reservation, scale, LEAST_MEMORY),
-        ),
+        "Reservations": {
+            **_amounts(
+                _scaled(share.cpu_reservation, scale, LEAST_NANO_CPUS),
+                _scaled(share.memory_reservation, scale, LEAST_MEMORY),
+            ),
+            **reserved_vram(workload, fleet),
+        },
     }
 
 
@@ -329,7 +337,7 @@ def container_body(workload: Workload, fleet: Fleet) -> Spec:
         "Entrypoint": in_swarm["Command"],
         "Cmd": in_swarm["Args"],
         "Hostname": in_swarm["Hostname"],
-        "Env": _environment(workload.environment | {"REPLICA_SLOT": "1"}),
+        "Env": _environment(gpu_environment(workload, fleet) | {"REPLICA_SLOT": "1"}),
         "WorkingDir": in_swarm["Dir"],
         "User": in_swarm["User"],
         "StopSignal": in_swarm["StopSignal"],

@@ -9,6 +9,7 @@ from math import ceil
 from cascade.model.fleet import Fleet
 from cascade.model.workload import Workload
 from cascade.planning.resource import Key
+from cascade.planning.vram import has_gpu
 
 SCHEDULING_S = 60.0
 
@@ -91,7 +92,7 @@ def member_of(fleet: Fleet, workload: Workload) -> Member:
         optional=workload.optional,
         checked=workload.checked,
         update_s=_update_s(workload),
-        precious=_precious(workload),
+        precious=_precious(workload, fleet),
     )
 
 
@@ -106,8 +107,8 @@ def _update_s(workload: Workload) -> float:
     return rounds * (becoming_healthy + workload.service.stop_grace_period + update.delay)
 
 
-def _precious(workload: Workload) -> str:
+def _precious(workload: Workload, fleet: Fleet) -> str:
     """Why nobody but a person restarts this agent, or an empty string."""
     if workload.declared is not None and workload.declared.persistent:
         return "persistent"
-    return "GPU" if workload.service.runtime == "nvidia" else ""
+    return "GPU" if workload.service.runtime == "nvidia" or has_gpu(workload, fleet) else ""

@@ -251,7 +251,7 @@ def test_generic_resources_are_part_of_the_arithmetic() -> None:
         ]
     reason = of_tasks([task], (), cluster_of(seen))
     assert reason
-    assert "mainpc offers 2048 vram, 4096 requested" in reason.detail
+    assert "mainpc offers 2048 MiB, 4096 requested" in reason.detail
 
 
 CONTAINERS: dict[str, tuple[Cause, str]] = {

@@ -15,6 +15,7 @@ from cascade.model.image import ImageSource
 from cascade.model.quantities import parse_bytes
 from cascade.model.workload import LEAST_MEMORY, LEAST_NANO_CPUS, Workload
 from cascade.planning.checks.subject import Said, Subject
+from cascade.planning.vram import offers
 
 GIB = 2**30
 # An archive's copy while it is loaded, its layers unpacked, and as much again for layers that are packed.
@@ -212,6 +213,23 @@ def _reserved(fleet: Fleet, host: Host, scale: float) -> tuple[float, float]:
 
 def _scaled(amount: int | None, scale: float, least: int) -> int:
     return max(least, int(amount * scale)) if amount else 0
+
+
+def vram(subject: Subject) -> Iterator[Said]:
+    """What agents request of each GPU's memory against what the budgets let the host offer of it."""
+    host = subject.host
+    found = [*offers(subject.fleet, host)]
+    for offer in found:
+        requested = offer.requested()
+        asked = sum(requested.values())
+        agents = ", ".join(f"{agent} {mib}" for agent, mib in requested.items())
+        message = f"{host.name} offers {offer.mib} MiB, {asked} requested{f': {agents}' if agents else ''}"
+        if asked > offer.mib:
+            yield Said("error", message, "raise vram_budget of their group, or lower vram of one of them")
+        else:
+            yield Said("ok", message)
+    if not found:
+        yield Said("ok", "no agent shares a GPU here")
 
 
 def _shared(fleet: Fleet, host: Host) -> str:
