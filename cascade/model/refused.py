@@ -23,7 +23,7 @@ _NETWORK = "networks are declared once for all groups, in group_data"
 _STORE = "write external: true, and put the value in the store: cascade secrets set INVENTORY NAME"
 _NAMESPACE = "a Swarm service has namespaces of its own and shares none"
 _ONE_FILE = "each group file stands by itself"
-_GPU = "write runtime: nvidia, NVIDIA_VISIBLE_DEVICES as environment, and a constraint on the GPU's host"
+_GPU = "write runtime: nvidia, x-gpu: {vram_budget: 80%}, and a constraint on the GPU's host"
 _ADDRESS = "addresses are the Swarm's to give"
 
 REFUSED: dict[str, Refusal] = {

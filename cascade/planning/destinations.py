@@ -18,6 +18,9 @@ _NEVER_UPDATED = f"{NO_EFFECT}: a host container is replaced, never updated"
 _DOCKER_DECIDES = f"{NO_EFFECT}: Docker itself decides when a host container restarts"
 _ONE_HOST = f"{NO_EFFECT}: a host container has one host and one replica"
 _DEADLINE = "how long its gate waits"
+_GPU = "which GPU it sees, and how much of its memory it reserves"
+_GPU_OF_CONTAINER = "which GPU it sees"
+_UNCOUNTED = f"{NO_EFFECT}: Swarm counts nothing of a host container; the budget does"
 _FOR_READERS = f"{NO_EFFECT}: for those who read the file"
 
 
@@ -165,7 +168,7 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.x-agents.deadline": Destination(_DEADLINE),
     "services.*.x-agents.depends_on": Destination("the order of the start, in waves"),
     "services.*.x-agents.environment": Destination(f"{_CONTAINER}.Env", "Env"),
-    "services.*.x-agents.gpu_access": Destination(_FOR_READERS),
+    "services.*.x-agents.gpu_access": Destination(_GPU, _GPU_OF_CONTAINER),
     **_health("services.*.x-agents.health_check"),
     "services.*.x-agents.health_port": Destination(f"{_CONTAINER}.Env", "Env"),
     "services.*.x-agents.load_balanced": Destination(_FOR_READERS),
@@ -182,7 +185,11 @@ DESTINATIONS: dict[str, Destination] = {
     "services.*.x-agents.startup_order": Destination("the order of the start, in waves"),
     "services.*.x-agents.state_sync": Destination(f"{_CONTAINER}.Env", "Env"),
     **_mounts("services.*.x-agents.volumes"),
+    "services.*.x-agents.vram": Destination(f"{_RESERVATIONS}.GenericResources", _UNCOUNTED),
     "services.*.x-deadline": Destination(_DEADLINE),
+    "services.*.x-gpu": Destination(_GPU, _GPU_OF_CONTAINER),
+    "services.*.x-gpu.device": Destination(f"{_CONTAINER}.Env", "Env"),
+    "services.*.x-gpu.vram_budget": Destination("what its host's engine offers: node-generic-resources"),
     "services.*.x-security": _SECURITY,
     "services.*.x-security.exceptions": _REASON,
     "services.*.x-scale": Destination("a range inside which a replica count is no drift", _ONE_HOST),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from cascade.model.document import read_document, read_nodes
 from cascade.model.fleet import Doubts, Fleet, FleetSettings, Overlay, SwarmPool, misfits
+from cascade.model.gpu import HostGpu
 from cascade.model.host import Host
 from cascade.model.image import RegistryImage
 from cascade.model.keys import key_of
@@ -111,7 +112,7 @@ def _project_name(path: Path) -> str:
 
 
 class _AnyHost(Host):
-    """A machine that has whatever is asked for."""
+    """A machine that has whatever is asked for; of a GPU only where the file shares one."""
 
     def meets(self, constraint: str) -> bool:
         return bool(constraint)
@@ -124,7 +125,9 @@ _HOST = _AnyHost(
     distribution="debian",
     codename="trixie",
     docker_source="docker",
+    absent=frozenset({"gpu"}),
 )
+_SHARING = _HOST.model_copy(update={"absent": frozenset(), "gpu": HostGpu()})
 
 
 def _fleet(group: GroupFile) -> Fleet:
@@ -138,7 +141,8 @@ def _fleet(group: GroupFile) -> Fleet:
         images={service.image: stand_in for service in group.services.values()},
     )
     enabled = group.model_copy(update={"enabled": True})
-    return Fleet(settings, {_HOST.name: _HOST}, {group.name: enabled})
+    shared = any(service.gpu for service in group.services.values())
+    return Fleet(settings, {_HOST.name: _SHARING if shared else _HOST}, {group.name: enabled})
 
 
 def _shown(fleet: Fleet) -> Iterator[Document]:

@@ -6,6 +6,7 @@ import json
 import runpy
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from cascade.model.compose import HealthTiming
 from cascade.model.fleet import Fleet, FleetSettings, assemble
+from cascade.model.gpu import Gpu
 from cascade.model.hardening import Security
 from cascade.model.host import Host
 from cascade.model.image import ArchiveImage, RegistryImage
@@ -35,6 +37,8 @@ volumes:
   - {type: volume, source: data, target: /copy, volume: {nocopy: true}}
   - {type: bind, source: /srv, target: /shared, bind: {propagation: rshared}}
   - {type: tmpfs, target: /cache, tmpfs: {size: 1M, mode: "1700"}}
+runtime: nvidia
+x-gpu: {vram_budget: 50%}
 configs:
   - settings
   - {source: other, target: /etc/fox.conf, uid: "1000", gid: 44, mode: 0400}
@@ -80,6 +84,11 @@ deploy:
 """
 
 GROUP_DATA = Path(__file__).resolve().parents[2] / "group_data"
+# As NVML describes the cards of seed 004.
+GPUS = {
+    "mainpc": (Gpu(0, "GPU-11111111-2222-3333-4444-555555555555", "NVIDIA GeForce RTX 4090", 24564),),
+    "pc2": (Gpu(0, "GPU-99999999-8888-7777-6666-555555555555", "NVIDIA GeForce RTX 3060", 12288),),
+}
 ADDRESSES = {"mainpc": "192.0.2.1", "pc2": "192.0.2.2"}
 
 
@@ -110,7 +119,7 @@ def home() -> Fleet:
         name: RegistryImage(reference=f"{name}@sha256:{hashlib.sha256(name.encode()).hexdigest()}")
         for name in (group.replace("cascade-", "cascade/", 1) for phase in phases for group in phase)
     }
-    return fleet_of({"images": images})
+    return replace(fleet_of({"images": images}), gpus=GPUS)
 
 
 def write_archive(path: Path, *configs: str) -> Path:
@@ -204,7 +213,7 @@ def alpha(
         images = {"alpha/image": RegistryImage(reference=f"alpha/image@sha256:{'0' * 64}")}
         settings = home_fleet.settings.model_copy(update={"phases": (("alpha",),), "images": images})
         only = Host.model_validate({**home_fleet.manager.model_dump(), **host})
-        fleet = assemble(settings, {only.name: only}, {"alpha": group})
+        fleet = replace(assemble(settings, {only.name: only}, {"alpha": group}), gpus=home_fleet.gpus)
         return fleet.workloads["alpha"], fleet
 
     return build
@@ -217,7 +226,7 @@ def rich(alpha: Callable[..., tuple[tuple[Workload, ...], Fleet]]) -> Callable[.
     def build(kind: str) -> tuple[Workload, Fleet]:
         own = {} if kind == "service" else {"devices": ["/dev/snd"], "shm_size": "1G"}
         (fox,), fleet = alpha(
-            yaml.safe_dump(yaml.safe_load(RICH) | own), "[{name: Fox, realtime_priority: true}]"
+            yaml.safe_dump(yaml.safe_load(RICH) | own), "[{name: Fox, realtime_priority: true, vram: 1G}]"
         )
         assert fox.kind == kind
         return fox, fleet

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,9 @@ def test_what_group_data_must_have_is_said() -> None:
 
 
 def test_the_specs_of_a_file_are_those_of_the_fleet_but_for_image_and_digest(home_fleet: Any) -> None:
-    """One that stands in both: a group file rendered alone says what is posted."""
+    """One that stands in both: a group file rendered alone says what is posted where there is no GPU."""
+    hosts = {name: host.model_copy(update={"gpu": None}) for name, host in home_fleet.hosts.items()}
+    home_fleet = replace(home_fleet, hosts=hosts)
     (workload,) = (w for w in home_fleet.workloads["cascade-pc2-core"] if w.agent == "CacheManager")
     found = explain(Path(home_fleet.groups["cascade-pc2-core"].file))
     (alone,) = (item["spec"] for item in found.workloads if item["name"] == workload.name)

@@ -102,6 +102,7 @@ def test_a_service_in_full(home_fleet: Fleet) -> None:
                 "Env": [
                     "AGENT_NAME=RequestCoordinator",
                     "HEALTH_PORT=27002",
+                    "NVIDIA_VISIBLE_DEVICES=void",
                     "PORT=26002",
                     "REPLICA_SLOT={{.Task.Slot}}",
                 ],
@@ -180,7 +181,13 @@ def test_a_host_container_in_full(home_fleet: Fleet) -> None:
             "cascade.agent": "AudioCapture",
             "cascade.digest": digest({k: v for k, v in found.items() if k != "Labels"}),
         },
-        "Env": ["AGENT_NAME=AudioCapture", "HEALTH_PORT=7550", "PORT=6550", "REPLICA_SLOT=1"],
+        "Env": [
+            "AGENT_NAME=AudioCapture",
+            "HEALTH_PORT=7550",
+            "NVIDIA_VISIBLE_DEVICES=void",
+            "PORT=6550",
+            "REPLICA_SLOT=1",
+        ],
         "User": "10001:10001",
         "StopSignal": "SIGTERM",
         "StopTimeout": 10,
@@ -291,7 +298,8 @@ def test_an_agents_aliases_are_added_to_the_services(spec: Callable[..., Any]) -
         (
             "cascade-ai-engine_model-manager-suite",
             {
-                "NVIDIA_VISIBLE_DEVICES": "0",
+                "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+                "NVIDIA_VISIBLE_DEVICES": "GPU-11111111-2222-3333-4444-555555555555",
                 "CUDA_VISIBLE_DEVICES": "0",
                 "VRAM_BUDGET_PERCENTAGE": "80",
                 "MODEL_CACHE_DIR": "/models",
@@ -318,7 +326,7 @@ def test_an_agents_environment_is_its_own_and_the_contracts(
 ) -> None:
     found = environment(of_service(home_fleet, name)["TaskTemplate"]["ContainerSpec"]["Env"])
     contract = {"AGENT_NAME": workload(home_fleet, name).agent, "REPLICA_SLOT": "{{.Task.Slot}}"}
-    assert found == expected | contract
+    assert found == {"NVIDIA_VISIBLE_DEVICES": "void"} | expected | contract
 
 
 def test_the_later_environment_wins_and_the_contract_last(container: Callable[..., Any]) -> None:
@@ -332,6 +340,7 @@ def test_the_later_environment_wins_and_the_contract_last(container: Callable[..
         "B=agent",
         "C=agent",
         "HEALTH_PORT=2000",
+        "NVIDIA_VISIBLE_DEVICES=void",
         "PORT=1000",
         "REPLICA_SLOT={{.Task.Slot}}",
     ]
@@ -529,8 +538,10 @@ def test_the_lab_scales_reservations_and_nothing_else(home_fleet: Fleet, lab_fle
             at_home = of_service(home_fleet, found.name)["TaskTemplate"]["Resources"]
             in_lab = of_service(lab_fleet, found.name)["TaskTemplate"]["Resources"]
             assert in_lab["Limits"] == at_home["Limits"]
-            for name, amount in at_home["Reservations"].items():
-                assert in_lab["Reservations"][name] == pytest.approx(amount * scale, abs=1)
+            amounts = {name: at_home["Reservations"][name] for name in ("NanoCPUs", "MemoryBytes")}
+            assert in_lab["Reservations"] == {
+                name: pytest.approx(amount * scale, abs=1) for name, amount in amounts.items()
+            }
 
 
 def test_mounts_name_volumes_as_they_are_on_the_host(container: Callable[..., Any]) -> None:
