@@ -17,6 +17,7 @@ from cascade.exit_codes import ERROR
 from cascade.model.strict import printable
 from cascade.planning.audit import Deed
 from cascade.planning.diff import Change
+from cascade.planning.gpu import GPU
 from cascade.planning.observed import Observed, in_config_folder, observe
 from cascade.planning.removal import agents_of, group_of, removals, waiting
 from cascade.planning.specs import LABEL_SYSTEM
@@ -51,7 +52,7 @@ def what_stands(run: Run) -> Standing:
     snapshots = run.snapshots(target.named)
     run.refuse_without_manager(snapshots)
     observed = observe(target, snapshots)
-    run.refuse(observed.unknown)
+    run.refuse(unknown for unknown in observed.unknown if unknown.what != GPU)
     if observed.stopped:
         stopped = ", ".join(sorted(observed.stopped))
         run.fail(

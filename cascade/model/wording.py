@@ -34,6 +34,7 @@ _YAML = {
     "source": "data",
     "target": "8080",
     "test": "[CMD, curl, -f, http://localhost:8200/health]",
+    "vram_budget": "80%",
 }
 _PYTHON = {
     "codename": '"trixie"',
