@@ -75,8 +75,16 @@ def equipped(fleet: Fleet, converged: Snapshots) -> Snapshots:
     gpu = {"uuid": UUID, "lost": "", "persistence": True, "power_limit": 170_000}
     described = {"index": 0, "name": "RTX 3060", "memory_total": 12288 * 2**20, "memory_used": 0, "mig": None}
     snapshot["gpu"] = {
-        "module": "580.95.05", "nvml": "ok", "said": "", "driver": "580.95.05", "library": "580.95.05",
-        "cuda": "13.0", "dev_char": True, "toolkit": "1.19.0-1", "cdi": [], "containers": {},
+        "module": "580.95.05",
+        "nvml": "ok",
+        "said": "",
+        "driver": "580.95.05",
+        "library": "580.95.05",
+        "cuda": "13.0",
+        "dev_char": True,
+        "toolkit": "1.19.0-1",
+        "cdi": [],
+        "containers": {},
         "gpus": [{**gpu, **described, "processes": []}],
     }
     return converged

@@ -17,7 +17,7 @@ def gpus(subject: Subject) -> Iterator[Said]:
         yield Said("ok", NONE_DECLARED)
         return
     if not host.has_gpu:
-        yield Said("ok", "group_data says that there is none, and its workloads do without")
+        yield Said("ok", "group_data says there is none, its workloads do without")
         return
     snapshot = subject.facts.snapshots[host.name]
     part = snapshot.get("gpu") or {"error": "nothing was said of them"}
