@@ -90,6 +90,10 @@ def _budgets(run: Run, group: str) -> dict[str, int]:
     for member in _of_group(target, group):
         fields = target.wanted[member.key]
         budgets[gpu_given(fields)] += vram_reserved(fields)
+    for shared in run.fleet.shared_gpus:
+        if shared.group.name == group and shared.gpu and shared.division:
+            uuid = shared.gpu.uuid
+            budgets[uuid] = max(budgets[uuid], shared.division.budget)
     return dict(budgets)
 
 

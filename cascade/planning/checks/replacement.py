@@ -23,10 +23,14 @@ _OWN = (f"{CONFIG_FOLDER}/", f"{SECRET_FOLDER}/")
 
 
 def bind_sources(plan: Plan, host: str) -> dict[str, list[Member]]:
-    """The paths of a host that agents mount there, or may have to, each with these agents."""
+    """The paths of a host that agents mount there, or may have to, each with these agents.
+
+    What an agent is to be that rests on a GPU which could not be read, nobody knows.
+    """
     found: dict[str, list[Member]] = {}
     for member in plan.target.members:
-        for source in _bound(plan.target.wanted[member.key]) if host in member.hosts else ():
+        spec = plan.target.wanted.get(member.key)
+        for source in _bound(spec) if spec and host in member.hosts else ():
             found.setdefault(source, []).append(member)
     return found
 
