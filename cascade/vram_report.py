@@ -82,4 +82,4 @@ def bar(used: int, reserved: int, memory: int) -> str:
 
 
 def _cells(amount: int, memory: int) -> int:
-    return min(WIDTH, -(-amount * WIDTH // memory)) if memory else 0
+    return max(0, min(WIDTH, -(-amount * WIDTH // memory))) if memory > 0 else 0

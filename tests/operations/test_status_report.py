@@ -15,6 +15,7 @@ from cascade.planning.resource import Unknown
 from cascade.planning.target import target_of
 from cascade.report import Document, status_document, status_table
 from tests.schemas import valid
+from tests.unit.test_gpu_facts import process, vram
 
 Snapshots = dict[str, Any]
 
@@ -75,3 +76,13 @@ def test_an_engine_of_the_manager_that_cannot_be_read_leaves_the_agents_unknown(
     document = document_of(fleet, converged)
     assert {agent["healthy"] for agent in agents(document)} == {None}
     assert [item["what"] for item in document["unknown"]] == ["Docker engine"]
+
+
+def test_the_memory_of_a_gpu_is_shown_and_told(
+    fleet: Fleet, converged: Snapshots, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(target_of(fleet), converged)
+    document = status_document(fleet, plan.agents, plan.unknown, [vram(process(9, 614))])
+    assert valid("status", json_of(StatusDocument, document)) == json.loads(json.dumps(document))
+    assert [gpu["others"] for gpu in document["gpus"]] == [[{"pid": 9, "name": "python3", "used": 614}]]
+    assert "mainpc GPU 0, NVIDIA GeForce RTX 4090" in lines(document, capsys)
