@@ -21,6 +21,8 @@ PHASES = (
     ("cascade-pc2-core", "cascade-pc2-apps"),
 )
 
+ENDPOINT = "http://modelmanagersuite.cascade-ai-engine.cascade:7211"
+
 # Group, replicas, CPU and memory limit in GiB, CPU and memory reservation in GiB, host.
 GROUPS = [
     ("cascade-core", 1, 2, 2, 1, 1, "mainpc"),
@@ -310,6 +312,17 @@ def test_the_flags_belong_to_one_of_the_two_observability_hubs(home_fleet: Fleet
     assert core.networks["cascade-internal"].aliases == ("mainpc",)
 
 
+def test_pc2_asks_for_models_where_mainpc_has_them(home_fleet: Fleet) -> None:
+    """PC2's GPU is used via MainPC's inference: the name there is one that an agent answers to."""
+    answering = [
+        f"http://{name}:{one.declared.port}"
+        for one in home_fleet.workloads["cascade-ai-engine"]
+        if one.declared
+        for name in one.networks("cascade")["cascade-internal"]
+    ]
+    assert ENDPOINT in answering
+
+
 def test_the_services_say_what_their_agents_share(home_fleet: Fleet) -> None:
     services = {name: group.services[name] for name, group in home_fleet.groups.items()}
     assert {name: service.environment for name, service in services.items() if service.environment} == {
@@ -318,7 +331,9 @@ def test_the_services_say_what_their_agents_share(home_fleet: Fleet) -> None:
             "CUDA_VISIBLE_DEVICES": "0",
             "VRAM_BUDGET_PERCENTAGE": "80",
             "MODEL_CACHE_DIR": "/models",
-        }
+        },
+        "cascade-pc2-core": {"MODEL_ENDPOINT": ENDPOINT},
+        "cascade-pc2-apps": {"MODEL_ENDPOINT": ENDPOINT},
     }
     assert {
         name: [(mount.type, mount.source, mount.target) for mount in service.volumes]

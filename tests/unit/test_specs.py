@@ -315,6 +315,7 @@ def test_an_agents_aliases_are_added_to_the_services(spec: Callable[..., Any]) -
             "cascade-pc2-core_observability-hub",
             {
                 "AGENT_CONFIG": '{"mainpc_hub_endpoint":"http://mainpc:9000","scope":"pc2_agents"}',
+                "MODEL_ENDPOINT": "http://modelmanagersuite.cascade-ai-engine.cascade:7211",
                 "PORT": "9100",
                 "HEALTH_PORT": "9110",
             },
