@@ -30,6 +30,10 @@ DAEMONS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 POLICIES = "/sys/kernel/security/apparmor/policy/profiles"
 POLICY_NOTES = "/run/cascade/apparmor"
+PROCESS_LABEL = "/proc/%s/attr/current"
+# Of a containerd by itself, and of one that dockerd started.
+CONTAINERDS = ("/run/containerd", "/run/docker/containerd/daemon")
+FIRST_PROCESS = "%s/io.containerd.runtime.v2.task/moby/%s/init.pid"
 TIMEOUT_S = 10
 GPU_TIMEOUT_S = 20
 SHOWN_BYTES = 65536
@@ -283,17 +287,20 @@ def read_docker(query: Any) -> Any:
         return {"stopped": True}
     info = get("/info")
     images = get("/images/json")
+    ours = get("/containers/json?all=1&filters=" + labelled(query["label"]))
+    confining = "name=apparmor" in (info.get("SecurityOptions") or [])
     reply = {
         "api": get("/version")["ApiVersion"],
         "started": started(),
         "swarm": info["Swarm"],
-        "apparmor": "name=apparmor" in (info.get("SecurityOptions") or []),
+        "apparmor": confining,
+        "unconfined": unconfined(ours) if confining else [],
         "images": [
             {"Id": image["Id"], "RepoDigests": image.get("RepoDigests") or [], "Size": image["Size"]}
             for image in images
         ],
         "volumes": [owned(volume) for volume in get("/volumes")["Volumes"] or []],
-        "containers": read_containers(query),
+        "containers": read_containers(query, ours),
     }
     if info["Swarm"].get("ControlAvailable"):
         reply.update(read_manager(query))
@@ -406,9 +413,31 @@ def labelled(label: str) -> str:
     return quote(json.dumps({"label": [label]}))
 
 
-def read_containers(query: Any) -> list[Any]:
+def unconfined(containers: list[Any]) -> list[str]:
+    """Those that run and that no AppArmor profile confines: one that is taken away lets its processes go."""
+    running = [item["Id"] for item in containers if item["State"] == "running"]
+    return [name for name in running if confinement_of(name) == "unconfined"]
+
+
+def confinement_of(container: str) -> str | None:
+    """The profile of a container's first process; none where it has ended since."""
+    try:
+        return line_of(PROCESS_LABEL % first_process(container))
+    except (Gone, FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def first_process(container: str) -> str:
+    """The number that containerd wrote down, or else the engine's, which takes longer to say it."""
+    for path in (FIRST_PROCESS % (root, container) for root in CONTAINERDS):
+        if os.path.exists(path):
+            return line_of(path)
+    return str(get("/containers/%s/json" % container)["State"]["Pid"])
+
+
+def read_containers(query: Any, ours: list[Any]) -> list[Any]:
     """Host containers, by label or name, with their images' settings; Swarm tasks stand in the tasks."""
-    listed = get("/containers/json?all=1&filters=" + labelled(query["label"]))
+    listed = list(ours)
     if query["containers"]:
         named = json.dumps({"name": ["^/%s$" % name for name in query["containers"]]})
         listed += get("/containers/json?all=1&filters=" + quote(named))

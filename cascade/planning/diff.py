@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from cascade.planning.resource import Fields, Key, Resources
 
-# A container does not see its GPU any more: it is what it is to be, and must be made anew all the same.
+# What a container that is as it is to be has lost, so that it must be made anew all the same.
 GPU_LOST = "GPU"
+PROFILE_LOST = "AppArmor"
+LOSSES = (GPU_LOST, PROFILE_LOST)
 
 Action = Literal["create", "update", "replace", "remove"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -19,6 +20,7 @@ from cascade.planning.desired import (
     SETTINGS_STAMP,
     stamp,
 )
+from cascade.planning.diff import GPU_LOST, PROFILE_LOST, FieldChange
 from cascade.planning.gpu import GPU, container_of, faults_in, lost_in
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
@@ -97,7 +99,7 @@ class Observed:
     `doubled` are services of which a replica runs twice, which Swarm may leave behind an update;
     `stale_engines` began before something that an engine reads at its start, and are named with that;
     `unconfined` are hosts whose kernel has no AppArmor;
-    `blind` are workloads that do not see their GPU any more, with what their containers say;
+    `losses` are what workloads have lost that nothing gives back to their containers;
     `previous` are the secrets to which the Swarm may still take a service back.
     """
 
@@ -115,7 +117,7 @@ class Observed:
     health: dict[Key, int] = field(default_factory=dict)
     placed: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     doubled: set[Key] = field(default_factory=set)
-    blind: dict[Key, str] = field(default_factory=dict)
+    losses: dict[Key, tuple[FieldChange, ...]] = field(default_factory=dict)
     owned: dict[Key, Labels] = field(default_factory=dict)
     previous: set[Key] = field(default_factory=set)
     whole: dict[Key, Fields] = field(default_factory=dict)
@@ -171,7 +173,7 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[
         if (engine := _engine(snapshot)) and name not in observed.faulty
     }
     _observe_swarm(observed, target.manager, engines, wanted)
-    observed.blind = dict(_blind(target.manager, engines, lost_in(snapshots)))
+    observed.losses = _losses(target.manager, engines, lost_in(snapshots))
     cluster = engines.get(target.manager, {})
     labelled = dict(_labelled(target.manager, engines))
     observed.owned = {
@@ -261,19 +263,30 @@ def _labelled(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterato
             yield key, container["Config"].get("Labels") or {}
 
 
-def _blind(
-    manager: str, engines: Mapping[str, Mapping[str, Any]], lost: Mapping[str, str]
-) -> Iterator[tuple[Key, str]]:
-    """The workloads whose containers have lost their GPU."""
+def _losses(
+    manager: str, engines: Mapping[str, Mapping[str, Any]], blind: Mapping[str, str]
+) -> dict[Key, tuple[FieldChange, ...]]:
+    """What workloads have lost of which one of their containers tells: the GPU, or its AppArmor profile."""
+    found: dict[Key, dict[FieldChange, None]] = defaultdict(dict)
+    free = {container for engine in engines.values() for container in engine.get("unconfined", ())}
+    for key, container in _running_containers(manager, engines):
+        if said := blind.get(container):
+            found[key][FieldChange(GPU_LOST, f"lost: {said}", "seen")] = None
+        if container in free:
+            found[key][FieldChange(PROFILE_LOST, "unconfined", "confined")] = None
+    return {key: tuple(losses) for key, losses in found.items()}
+
+
+def _running_containers(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Key, str]]:
+    """The ID of each container with the workload that it belongs to."""
     cluster = engines.get(manager, {})
     services = {service["ID"]: service["Spec"]["Name"] for service in cluster.get("services", ())}
     for task in (*cluster.get("tasks", ()), *cluster.get("running", ())):
-        if (container := container_of(task)) in lost and task["ServiceID"] in services:
-            yield Key(manager, "service", services[task["ServiceID"]]), lost[container]
+        if task["ServiceID"] in services:
+            yield Key(manager, "service", services[task["ServiceID"]]), container_of(task)
     for host, engine in engines.items():
         for container in (item["container"] for item in engine["containers"]):
-            if container["Id"] in lost:
-                yield Key(host, "container", container["Name"].lstrip("/")), lost[container["Id"]]
+            yield Key(host, "container", container["Name"].lstrip("/")), container["Id"]
 
 
 def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:

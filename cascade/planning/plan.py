@@ -10,7 +10,7 @@ from cascade.model.secrets import UNKNOWN_DIGITS
 from cascade.model.strict import one_line
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import Desired, Stage
-from cascade.planning.diff import GPU_LOST, Change, FieldChange, diff
+from cascade.planning.diff import Change, FieldChange, diff
 from cascade.planning.gpu import GPU, why_unknown
 from cascade.planning.observed import Labels, Observed, Snapshot, is_container_file, observe
 from cascade.planning.release import LABEL_OPERATOR, LABEL_PURPOSE, ROLLBACK, Last, merged, next_number
@@ -208,17 +208,15 @@ def _changes(target: Target, observed: Observed) -> dict[Key, Change]:
         elif key.kind == "daemon-settings" and (since := observed.stale_engines.get(key.host)):
             stale = FieldChange("running engine", f"started before {since}", None)
             changes[key] = Change(key, "update", (stale,), item.fields, before)
-        if said := observed.blind.get(key):
-            changes[key] = _anew(changes.get(key) or Change(key, "update", (), item.fields, before), said)
+        if losses := observed.losses.get(key):
+            changes[key] = _anew(changes.get(key) or Change(key, "update", (), item.fields, before), losses)
     return changes
 
 
-def _anew(change: Change, said: str) -> Change:
-    """With a new container in the place of one that has lost its GPU; nothing else gives it back."""
+def _anew(change: Change, losses: tuple[FieldChange, ...]) -> Change:
+    """With a new container in the place of the one that lost something; nothing else gives it back."""
     action = "replace" if change.key.kind == "container" else change.action
-    return replace(
-        change, action=action, fields=(*change.fields, FieldChange(GPU_LOST, f"lost: {said}", "seen"))
-    )
+    return replace(change, action=action, fields=(*change.fields, *losses))
 
 
 def _beyond(target: Target, observed: Observed, item: Desired) -> bool:

@@ -85,6 +85,7 @@ _TASKS = [{"ID": str, "ServiceID": str, "NodeID~": str, "Slot~": int, "Status": 
 _ENGINE = {
     "api": str,
     "apparmor!": bool,
+    "unconfined!": [str],
     "started": float,
     "swarm": {"LocalNodeState": str, "NodeID": str, "NodeAddr": str, "ControlAvailable": bool},
     "images": [{"Id": str, "RepoDigests": [str], "Size": int}],

@@ -9,7 +9,7 @@ from typing import Any
 import docker.errors
 from pyinfra.api.host import Host
 
-from cascade.planning.diff import GPU_LOST, Change
+from cascade.planning.diff import LOSSES, Change
 from operations.engine_client import EngineClient
 from operations.run import Run, WorkFailed
 from operations.swarm.versions import update_latest
@@ -21,7 +21,7 @@ _STOPPING_S = 10
 def apply_service(run: Run, host: Host, change: Change) -> None:
     """Posts the complete spec; an update keeps the counter of restarts that were forced by hand.
 
-    It forces one itself where a container has lost its GPU, of which the spec says nothing.
+    It forces one itself where a container has lost its GPU or its profile, of which the spec says nothing.
     """
     client, spec = run.client(host.name), dict(change.desired)
     template = _with_ids(client, spec["TaskTemplate"])
@@ -37,7 +37,7 @@ def apply_service(run: Run, host: Host, change: Change) -> None:
         client.create_service(template, **parts)
         return
 
-    lost = any(field.path == GPU_LOST for field in change.fields)
+    lost = any(field.path in LOSSES for field in change.fields)
 
     def update(current: Mapping[str, Any]) -> None:
         forced = current["Spec"]["TaskTemplate"].get("ForceUpdate", 0) + lost

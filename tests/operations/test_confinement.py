@@ -19,7 +19,8 @@ from cascade.planning.desired import (
     LOADER,
 )
 from cascade.planning.diff import Change
-from cascade.planning.drift import repairs, restarts_engine
+from cascade.planning.drift import repairs, restarts, restarts_engine
+from cascade.planning.gpu import container_of
 from cascade.planning.plan import Plan, make_plan
 from cascade.planning.preflight import of_plan
 from cascade.planning.resource import Key
@@ -209,3 +210,32 @@ def test_a_profiles_name_reaches_the_shell_as_one_word(name: str) -> None:
 
     load_profile(None, Shell(), Change(Key("pc2", "apparmor", name), "update", (), {}))  # type: ignore[arg-type]
     assert ran == [["sh", LOADER, name]]
+
+
+@pytest.mark.parametrize("kind", ["service", "container"])
+def test_an_agent_whose_profile_went_is_made_anew_without_being_asked(
+    fleet: Fleet, confined: Snapshots, kind: str
+) -> None:
+    """A profile that is taken away leaves its processes free, also when it comes back."""
+    key, container = next(found for found in one_of_each(confined) if found[0].kind == kind)
+    confined["mainpc"]["docker"]["unconfined"] = [container]
+    plan = planned(fleet, confined)
+    (change,) = plan.changes
+    assert change.key == key
+    assert (change.action, [str(field) for field in change.fields]) == (
+        "update" if kind == "service" else "replace",
+        ["AppArmor unconfined → confined"],
+    )
+    assert any(restart.member.key == key for restart in restarts(plan))
+
+
+def one_of_each(snapshots: Snapshots) -> list[tuple[Key, str]]:
+    """A service and a host container, each with the ID of a container of it."""
+    engine = snapshots["mainpc"]["docker"]
+    task = engine["tasks"][0]
+    names = {service["ID"]: service["Spec"]["Name"] for service in engine["services"]}
+    alone = engine["containers"][0]["container"]
+    return [
+        (Key("mainpc", "service", names[task["ServiceID"]]), container_of(task)),
+        (Key("mainpc", "container", alone["Name"].lstrip("/")), alone["Id"]),
+    ]

@@ -353,8 +353,8 @@ WORKER: Answers = {
     "/version": {"ApiVersion": "1.45"},
     "/volumes": {"Volumes": None},
     CONTAINERS: [
-        {"Id": "c1", "Labels": {"cascade.system": "cascade"}},
-        {"Id": "c2", "Labels": {"com.docker.swarm.task.id": "t1"}},
+        {"Id": "c1", "Labels": {"cascade.system": "cascade"}, "State": "exited"},
+        {"Id": "c2", "Labels": {"com.docker.swarm.task.id": "t1"}, "State": "exited"},
     ],
     "/containers/c1/json": {"Id": "c1", "Name": "/alone", "Image": ID},
     f"/images/{ID}/json": {"Id": ID, "Config": {"Env": ["PATH=/bin"]}},
@@ -401,6 +401,7 @@ def test_a_worker_tells_what_its_engine_holds(engine: Engine, read_engine: Read,
         "started": (tmp_path / "docker.pid").stat().st_mtime,
         "swarm": {"NodeID": "n1", "ControlAvailable": False},
         "apparmor": True,
+        "unconfined": [],
         "images": [{"Id": ID, "RepoDigests": [], "Size": 1}],
         "volumes": [],
         "containers": [
@@ -664,3 +665,56 @@ def test_a_policy_that_cannot_be_read_is_an_error(read: Read, kernel: Kernel) ->
     kernel.load("docker-default", "aa")
     (kernel.policies / "docker-default.0" / "mode").unlink()
     assert "FileNotFoundError" in asked(read, kernel, "docker-default")["error"]
+
+
+def running(*names: str) -> list[dict[str, Any]]:
+    return [{"Id": name, "Labels": {"com.docker.swarm.task.id": name}, "State": "running"} for name in names]
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> dict[str, Any]:
+    """Where the script finds the first processes of containers and their profiles, in a folder."""
+    for name in ("containerd", "labels"):
+        (tmp_path / name).mkdir()
+    return {
+        "CONTAINERDS": (str(tmp_path / "nowhere"), str(tmp_path / "containerd")),
+        "FIRST_PROCESS": "%s/%s",
+        "PROCESS_LABEL": str(tmp_path / "labels/%s"),
+    }
+
+
+def test_a_host_tells_which_of_our_containers_no_profile_confines(
+    engine: Engine, read_engine: Read, processes: dict[str, Any], tmp_path: Path
+) -> None:
+    labels = {
+        "kept": "docker-default (enforce)",
+        "lenient": "docker-default (complain)",
+        "free": "unconfined",
+    }
+    for number, (name, label) in enumerate(labels.items(), 100):
+        (tmp_path / "containerd" / name).write_text(str(number))
+        (tmp_path / "labels" / str(number)).write_text(f"{label}\n")
+    (tmp_path / "containerd" / "ended").write_text("999")
+    engine.answers = WORKER | {CONTAINERS: running(*labels, "ended")}
+    assert read_engine(**processes)["unconfined"] == ["free"]
+
+
+def test_the_engine_tells_a_first_process_that_containerd_did_not_write_down(
+    engine: Engine, read_engine: Read, processes: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "labels" / "100").write_text("unconfined\n")
+    told = {"/containers/free/json": {"State": {"Pid": 100}}}
+    engine.answers = WORKER | told | {CONTAINERS: running("free", "gone")}
+    assert read_engine(**processes)["unconfined"] == ["free"]
+
+
+def test_an_engine_that_confines_nothing_is_not_asked_for_profiles(
+    engine: Engine, read_engine: Read, processes: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "containerd" / "free").write_text("100")
+    (tmp_path / "labels" / "100").write_text("unconfined\n")
+    engine.answers = WORKER | {
+        "/info": {"Swarm": {"NodeID": "n1", "ControlAvailable": False}},
+        CONTAINERS: running("free"),
+    }
+    assert read_engine(**processes)["unconfined"] == []
