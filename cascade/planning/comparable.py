@@ -81,8 +81,16 @@ def _pruned(value: Any, name: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return _list(name, value)
     if name == "Profile" and value:
-        return _short(base64.b64decode(value).decode(errors="replace"))
+        return _short(_decoded(value))
     return value
+
+
+def _decoded(profile: str) -> str:
+    """What a seccomp profile says, or itself where it is not in base64: then it is none of Cascade's."""
+    try:
+        return base64.b64decode(profile).decode(errors="replace")
+    except ValueError:
+        return profile
 
 
 def _list(name: str, items: Iterable[Any]) -> Any:
