@@ -353,3 +353,25 @@ def trial_variant(trial: Checkout, tmp_path: Path) -> Iterator[Checkout]:
     settled()
     yield trial.variant(tmp_path / "variant")
     trial.deploy().ok()
+
+
+@pytest.fixture(scope="session")
+def gpu_trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """The system whose hosts have stand-ins for GPUs, deployed on hosts that were bare."""
+    from tests.lab.gpu_system import equip, gpu_system
+
+    here = Checkout(ROOT, ROOT / ".venv")
+    here.run("cascade", "lab", "up").ok()
+    here.run("cascade", "lab", "reset").ok()
+    equip()
+    checkout = gpu_system(tmp_path_factory.mktemp("gpus") / "gpus")
+    checkout.deploy().ok()
+    yield checkout
+    here.run("cascade", "lab", "reset").ok()
+
+
+@pytest.fixture
+def gpu_variant(gpu_trial: Checkout, tmp_path: Path) -> Iterator[Checkout]:
+    """A copy of its files to change and deploy; afterwards it runs as before."""
+    yield gpu_trial.variant(tmp_path / "variant")
+    gpu_trial.deploy().ok()

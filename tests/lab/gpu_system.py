@@ -6,6 +6,7 @@ Group edge: Speech, on PC2's GPU.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,11 +53,13 @@ def gpu_system(path: Path) -> Checkout:
 
 
 def equip() -> None:
-    """Gives every host its GPU and the repository."""
-    engine = reachable_engine()
+    """Gives every host its GPU and the repository, all at the same time."""
+    engine, made = reachable_engine(), stand_ins()
     assert engine
-    for host in HOSTS:
-        give_gpus(engine, host.container, stand_ins(), DRIVERS[host.name])
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        given = [pool.submit(give_gpus, engine, host.container, made, DRIVERS[host.name]) for host in HOSTS]
+    for done in given:
+        done.result()
 
 
 def tell(host: str, driver: StandInDriver) -> None:
