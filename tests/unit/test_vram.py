@@ -16,6 +16,7 @@ from cascade.model.service import GroupFile
 from cascade.model.strict import InvalidFiles
 from cascade.model.vram import Division, divide_vram
 from cascade.model.workload import Workload
+from cascade.planning.rendering import rendered
 from cascade.planning.specs import LABEL_GPU, container_body, service_spec
 from cascade.planning.target import target_of
 from cascade.planning.vram import daemon_settings, offers
@@ -89,6 +90,24 @@ def test_who_can_do_without_gets_what_is_left_in_the_order_of_the_file(workloads
     found = divided(workloads, "", OPTIONAL)
     assert found.decisions == {"alpha_hen": "taken", "alpha_owl": "left", "alpha_elk": "taken"}
     assert found.shares == {"alpha_fox": 4096, "alpha_hen": 5120, "alpha_elk": 1024}
+
+
+def test_who_can_do_without_needs_room_for_every_replica(workloads: Workloads) -> None:
+    agents = "[{name: Fox, gpu_access: optional, vram: 5G}, {name: Hen, gpu_access: optional, vram: 6G}]"
+    once = divided(workloads, "deploy: {replicas: 1}", agents)
+    assert once.decisions == {"alpha_fox": "taken", "alpha_hen": "left"}
+    twice = divided(workloads, "deploy: {replicas: 2}", agents)
+    assert twice.decisions == {"alpha_fox": "taken", "alpha_hen": "left"}
+    assert twice.shares == {"alpha_fox": 5120}
+    thrice = divided(workloads, "deploy: {replicas: 3}", agents)
+    assert thrice.decisions == {"alpha_fox": "left", "alpha_hen": "left"}
+
+
+def test_specs_that_are_only_shown_have_the_gpus_number(home_fleet: Fleet) -> None:
+    shown = {one["name"]: one["spec"] for one in rendered(replace(home_fleet, gpus={}))}
+    spec = shown["cascade-ai-engine_stt-service"]
+    assert environment_in(spec)["NVIDIA_VISIBLE_DEVICES"] == "0"
+    assert not reserved(spec)
 
 
 def test_an_earlier_decision_stands_though_another_would_fit_now(workloads: Workloads) -> None:
