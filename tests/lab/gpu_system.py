@@ -33,6 +33,7 @@ DRIVERS = {
     "mainpc": StandInDriver((StandInGpu(UUIDS["mainpc"]),)),
     "pc2": StandInDriver((StandInGpu(UUIDS["pc2"], total=12288, watts=170, name="Stand-in RTX 3060"),)),
 }
+STACKS = "group_data/stacks/gpus"
 # Where the hosts serve the repository from.
 SERVED = f"/{HOME}/apt"
 

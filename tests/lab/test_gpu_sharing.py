@@ -1,0 +1,160 @@
+"""One GPU for several agents: shared to the last MiB, and every failure of it found, told and mended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cascade.exit_codes import ERROR
+from lab.errors import LabError
+from lab.gpu import StandInDriver, StandInProcess
+from lab.polling import until
+from tests.lab.conftest import Checkout, look, on_host
+from tests.lab.gpu_system import STACKS, as_set_up, tell
+
+OFFERED = 19651
+ONE_MORE = f"""
+      - name: Extra
+        port: 8004
+        health_port: 8005
+        vram: {OFFERED - 12 * 1024 + 1}M
+"""
+
+
+def reserved() -> int:
+    """What the services have of MainPC's GPU, in MiB."""
+    ids = on_host("mainpc", "docker service ls -q --filter label=cascade.group=ai")
+    return sum(
+        resource["DiscreteResourceSpec"]["Value"]
+        for service in json.loads(on_host("mainpc", f"docker service inspect {ids.replace(chr(10), ' ')}"))
+        for resource in service["Spec"]["TaskTemplate"]["Resources"]["Reservations"]["GenericResources"]
+    )
+
+
+def containers(host: str) -> dict[str, str]:
+    """The running agents of a host, by name, with the IDs of their containers."""
+    lines = look(host, "docker ps --no-trunc --format '{{.Names}} {{.ID}}'").splitlines()
+    return {
+        name.partition(".")[0]: container for name, _, container in (line.partition(" ") for line in lines)
+    }
+
+
+@pytest.fixture
+def driver(gpu_trial: Checkout) -> Iterator[StandInDriver]:
+    """What MainPC's driver says; afterwards it says so again."""
+    assert gpu_trial
+    as_it_is = as_set_up("mainpc")
+    yield as_it_is
+    tell("mainpc", as_it_is)
+
+
+@pytest.mark.usefixtures("gpu_trial")
+def test_a_gpu_that_is_full_to_the_last_mib_has_no_room_for_one_more() -> None:
+    assert reserved() == OFFERED
+    on_host(
+        "mainpc",
+        "docker service create --quiet --detach --no-resolve-image --name more --generic-resource vram=1"
+        " busybox true",
+    )
+
+    def refused() -> str:
+        said = look("mainpc", "docker service ps more --no-trunc --format '{{.CurrentState}} {{.Error}}'")
+        if "insufficient resources" not in said:
+            raise LabError("the Swarm", f"says {said!r}", "look at the service more")
+        return said
+
+    try:
+        assert "Pending" in until("the Swarm", refused, timeout_s=30, next_step="look at it")
+    finally:
+        on_host("mainpc", "docker service rm more")
+
+
+def test_an_agent_for_whom_there_is_no_room_is_refused_before_anything_starts(gpu_variant: Checkout) -> None:
+    before = containers("mainpc")
+    file = f"{STACKS}/ai.yaml"
+    gpu_variant.change(file, "      - name: Embedding", f"{ONE_MORE.lstrip(chr(10))}      - name: Embedding")
+    gpu_variant.change(file, "health_port: 8003", "health_port: 8003\n        vram: 1M")
+    refused = gpu_variant.deploy()
+    assert refused.code == ERROR
+    assert f"mainpc offers {OFFERED} MiB, {OFFERED + 2} requested" in refused.err
+    assert containers("mainpc") == before
+
+
+def test_agents_of_a_full_gpu_are_updated(gpu_variant: Checkout) -> None:
+    before = containers("mainpc")
+    gpu_variant.change(
+        f"{STACKS}/ai.yaml", "    runtime: nvidia\n", "    runtime: nvidia\n    environment: {ROUND: two}\n"
+    )
+    gpu_variant.deploy().ok()
+    after = containers("mainpc")
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"ai_inference", "ai_embedding"}
+    assert reserved() == OFFERED
+
+
+def broken(**said: Any) -> Any:
+    return lambda driver: replace(driver, **said)
+
+
+def lost(driver: StandInDriver) -> StandInDriver:
+    return replace(driver, gpus=tuple(replace(gpu, code=15) for gpu in driver.gpus))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        (
+            broken(library="590.10.01"),
+            "the kernel has the driver's module 580.95.05, the library is of 590.10.01",
+        ),
+        (broken(module=None), "the driver's module is not loaded"),
+        (broken(gpus=()), "the driver finds no GPU"),
+        (lost, "lost: GPU 0: GPU is lost"),
+        (broken(init=999), "the driver fails: Unknown Error"),
+        (broken(init=-1), "NVIDIA's library"),
+    ],
+    ids=["mismatch", "no driver", "no GPU", "lost", "unknown error", "crash"],
+)
+def test_a_driver_that_fails_is_told_and_nothing_is_changed(
+    gpu_trial: Checkout, driver: StandInDriver, breaks: Any, said: str
+) -> None:
+    before = containers("mainpc")
+    tell("mainpc", breaks(driver))
+    drift = gpu_trial.run_alone("cascade", "drift", "--repair", "inventories/lab.py")
+    assert drift.code == ERROR
+    assert said in drift.out + drift.err
+    tell("mainpc", driver)
+    assert containers("mainpc") == before
+
+
+def test_a_container_that_has_lost_its_gpu_is_made_anew_and_no_other(gpu_trial: Checkout) -> None:
+    before = containers("mainpc")
+    on_host("mainpc", f"touch /run/stand-in-gpu/{before['ai_embedding']}/lost")
+    found = gpu_trial.drift().document["findings"]
+    assert {(item["name"], item["repair"]) for item in found} == {("ai_embedding", "automatic")}
+    gpu_trial.run("cascade", "drift", "--repair", "inventories/lab.py").ok()
+    after = containers("mainpc")
+    assert {name for name in after if after[name] != before[name]} == {"ai_embedding"}
+    assert gpu_trial.drift().code == 0
+
+
+def test_a_foreign_process_that_has_the_budget_stops_the_group_and_is_named(
+    gpu_variant: Checkout, driver: StandInDriver
+) -> None:
+    before = containers("mainpc")
+    pid = int(on_host("mainpc", "cat /run/sshd.pid 2>/dev/null || pgrep -o sshd"))
+    foreign = StandInProcess(0, pid, 6000, "/usr/sbin/sshd")
+    (gpu,) = driver.gpus
+    tell("mainpc", replace(driver, gpus=(replace(gpu, used=6300),), processes=(foreign,)))
+    gpu_variant.change(
+        f"{STACKS}/ai.yaml", "    runtime: nvidia\n", "    runtime: nvidia\n    environment: {ROUND: three}\n"
+    )
+    refused = gpu_variant.run_alone("pyinfra", "-y", "inventories/lab.py", "deploy.py")
+    tell("mainpc", driver)
+    assert refused.code not in (0, 2)
+    assert f"sshd (PID {pid}) has 6000 MiB" in refused.err
+    assert containers("mainpc") == before
