@@ -100,6 +100,15 @@ def test_gpus_that_cannot_be_read_are_unknown_and_nothing_follows_from_them(
     assert MANAGER not in [change.key for change in plan.unwanted]
 
 
+def test_no_gate_waits_for_agents_of_which_nobody_knows_what_they_are_to_be(
+    gpu_fleet: Fleet, bare: Snapshots
+) -> None:
+    bare["mainpc"]["gpu"] = {"error": "no answer"}
+    steps = [step.name for step in make_plan(target_of(gpu_fleet), bare).steps["rollout"]]
+    assert any("cascade-core" in name for name in steps)
+    assert not any("cascade-ai-engine" in name for name in steps)
+
+
 def test_a_host_that_was_not_asked_for_its_gpus_is_unknown_too(
     looked: Callable[..., Look], converged: Snapshots
 ) -> None:
