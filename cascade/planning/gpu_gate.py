@@ -28,9 +28,12 @@ def with_gpu(target: Target, members: Iterable[Member]) -> tuple[Member, ...]:
 def before(
     target: Target, members: Iterable[Member], snapshots: Snapshots
 ) -> Iterator[tuple[Member, Reason]]:
-    """The agents of a group that must not be begun, because the driver fails or others have the memory."""
+    """The agents of a group that must not be begun, because the driver fails or others have the memory.
+
+    Those of hosts that the run leaves out are not begun anyway.
+    """
     states = {vram.gpu.uuid: vram for vram in vram_of(target.wanted, target.manager, snapshots)}
-    for member in members:
+    for member in (member for member in members if not snapshots.keys().isdisjoint(member.hosts)):
         uuid = gpu_given(target.wanted[member.key])
         if fault := next(_faults(member, snapshots), None):
             yield member, fault

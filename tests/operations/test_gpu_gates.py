@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,15 +12,18 @@ from pyinfra.api.host import Host
 
 from cascade.exit_codes import GATE_FAILED
 from cascade.model.fleet import Fleet
+from cascade.model.gpu import Gpu
+from cascade.model.vram import Division
 from cascade.planning.desired import DAEMON_SETTINGS
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Fields, Key
 from cascade.planning.steps import Gate
 from cascade.planning.target import Target, target_of
 from cascade.planning.waves import Wave
+from operations.swarm import rollout
 from operations.swarm.diagnosis import NotHealthy
 from operations.swarm.gpus import prove_gpus
-from operations.swarm.rollout import roll_out_service
+from operations.swarm.rollout import pass_gate, roll_out_service
 from tests.operations.conftest import LocalRun, Snapshots
 from tests.operations.engine import Engine
 from tests.operations.test_gpu_drift import container_of_service
@@ -162,6 +166,33 @@ def test_an_agent_that_does_not_keep_to_its_gpu_fails_its_gate(
     prove_gpus(run, host, gate_of_sharer(run))
     assert run.warned
     assert [found.outcome for found in run.diagnoses] == ["warned"]
+
+
+def test_a_healthy_wave_that_does_not_see_its_gpu_does_not_pass(
+    run: LocalRun, host: Host, said: Say, converged: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "hold", lambda *_: 1)
+    said(part(containers={container_of_service(converged, SHARER): "lost: Unknown Error"}))
+    with pytest.raises(NotHealthy, match="GPU not seen: Unknown Error"):
+        pass_gate(run, host, gate_of_sharer(run))
+    assert [found.cause for found in run.diagnoses] == ["gpu_lost"]
+
+
+def test_a_group_may_have_what_its_file_says_though_its_agents_reserve_less(
+    run: LocalRun, host: Host, said: Say, converged: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = container_of_service(converged, SHARER)
+    said(part(gpus=[gpu(processes=[process(7, BUDGET + 1000, own)])], containers={own: "ok"}))
+    shared = SimpleNamespace(
+        group=run.fleet.groups[GROUP],
+        gpu=Gpu(0, UUID, "NVIDIA GeForce RTX 4090", 24564),
+        division=Division(BUDGET + 1000, {}, {}),
+    )
+    monkeypatch.setitem(run.fleet.__dict__, "shared_gpus", (shared,))
+    prove_gpus(run, host, gate_of_sharer(run))
+    shared.division = Division(BUDGET + 999, {}, {})
+    with pytest.raises(NotHealthy, match=f"the budget is {BUDGET + 999}"):
+        prove_gpus(run, host, gate_of_sharer(run))
 
 
 def test_a_wave_without_a_gpu_is_not_asked(

@@ -73,7 +73,17 @@ def test_a_library_that_ends_its_asker_costs_its_answer_and_nothing_else(tmp_pat
     assert part == {"error": "ValueError: NVIDIA's library ended its asker with -6: Segfault in libnvidia-ml"}
 
 
-@pytest.mark.parametrize("said", ["", "no JSON", "[]", '{"nvml": "ok"}', json.dumps({**TOLD, "gpus": 5})])
+HALF_A_BYTE: dict[str, Any] = {
+    **dict.fromkeys(("uuid", "name", "memory_used", "mig", "persistence", "power_limit")),
+    "index": 0,
+    "memory_total": 1.5,
+    "lost": "",
+    "processes": [],
+}
+NO_ANSWERS = ("", "no JSON", "[]", '{"nvml": "ok"}', json.dumps({**TOLD, "gpus": [HALF_A_BYTE]}))
+
+
+@pytest.mark.parametrize("said", NO_ANSWERS, ids=["nothing", "no JSON", "no map", "a part", "half a byte"])
 def test_an_answer_that_is_none_is_an_error(said: str, tmp_path: Path) -> None:
     assert set(gpu_part(packed(f"print({said!r})"), tmp_path)) == {"error"}
 

@@ -94,6 +94,13 @@ def test_a_gpu_that_is_there_no_more_is_refused_by_its_name() -> None:
     assert (reason.cause, reason.detail) == ("gpu_fault", f"mainpc has no {UUID}")
 
 
+def test_an_agent_of_a_host_that_the_run_leaves_out_is_not_refused() -> None:
+    elsewhere = replace(VOICE, hosts=("pc2",))
+    assert causes(before(target(), (VISION, elsewhere), {"mainpc": host_with()})) == {}
+    other = {**host_with(), "gpu": part(gpus=[gpu(uuid="GPU-b")])}
+    assert causes(before(target(), (VISION, elsewhere), {"mainpc": other})) == {"ai_vision": "gpu_fault"}
+
+
 def test_an_agent_that_sees_its_gpu_and_keeps_to_its_budget_passes() -> None:
     snapshots = {"mainpc": host_with(process(7, BUDGET, CONTAINER), process(9, 9000, OTHER))}
     assert causes(behind(target(), (VISION, VOICE), {UUID: BUDGET}, snapshots)) == {}
