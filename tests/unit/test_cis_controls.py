@@ -12,7 +12,7 @@ import pytest
 
 from tests.verify.controls import CONTROLS, Fault
 from tests.verify.exceptions import Exempt, by_hand, exceptions, unexcused
-from tests.verify.look import PATHS, File, Look
+from tests.verify.look import PATHS, File, Look, members_of
 
 Seen = dict[str, Any]
 PAGE = Path(__file__).parents[2] / "docs/how-to/vm-hosts.md"
@@ -327,3 +327,9 @@ def test_the_page_says_how_many_controls_there_are() -> None:
     page = " ".join(PAGE.read_text().split())
     assert f"{len(CONTROLS)} controls, each by its number" in page
     assert f"names the {len(by_hand())} that only a person can judge" in page
+
+
+def test_an_empty_group_has_no_members() -> None:
+    assert members_of("docker:x:988:\n") == ()
+    assert members_of("docker:x:988:mallory,trent\n") == ("mallory", "trent")
+    assert members_of("") == ()

@@ -111,7 +111,7 @@ def look_at(machine: Machine) -> Look:
         files=_files(machine, (*PATHS, *filter(None, unit_files.values()), *certificates)),
         unit_files=unit_files,
         registry_certificates=certificates,
-        docker_group=_members(machine.run_expect([0, _NO_SUCH_GROUP], "getent group docker").stdout),
+        docker_group=members_of(machine.run_expect([0, _NO_SUCH_GROUP], "getent group docker").stdout),
         mount_of_data=machine.check_output("findmnt --noheadings --output TARGET --target /var/lib/docker"),
         audit_rules=machine.check_output("if command -v auditctl >/dev/null; then auditctl -l; fi"),
         listening=lines("ss --no-header --listening --tcp --numeric | awk '{print $4}'"),
@@ -149,8 +149,9 @@ def _files(machine: Machine, paths: tuple[str, ...]) -> dict[str, File]:
     return {path: File(owner, group, int(mode, 8)) for path, owner, group, mode in rows}
 
 
-def _members(line: str) -> tuple[str, ...]:
-    return tuple(filter(None, line.rpartition(":")[2].split(",")))
+def members_of(line: str) -> tuple[str, ...]:
+    """The names in a line of the group database."""
+    return tuple(filter(None, line.strip().rpartition(":")[2].split(",")))
 
 
 def _statuses(machine: Machine, pids: Mapping[str, int]) -> dict[str, dict[str, str]]:
