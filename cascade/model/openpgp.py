@@ -1,4 +1,4 @@
-"""The fingerprints of OpenPGP public keys, as apt is given them: armored, or as plain packets (RFC 9580)."""
+"""The fingerprints of OpenPGP public keys as apt is given them in files called .asc: armored (RFC 9580)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class NoKey(ValueError):
 
 
 def fingerprints(content: bytes) -> tuple[str, ...]:
-    """The fingerprints of every primary key in a file, in capitals; raises NoKey where there is none."""
+    """The fingerprints of every primary key in a file, in capitals; raises NoKey.
+
+    It has to be one armored block: whatever stood beside that, apt might understand.
+    """
     found = tuple(_fingerprint(body) for tag, body in _packets(_unarmored(content)) if tag == _PRIMARY_KEY)
     if not found:
         raise NoKey("it holds no OpenPGP public key")
@@ -32,11 +35,11 @@ def fingerprints(content: bytes) -> tuple[str, ...]:
 
 
 def _unarmored(content: bytes) -> bytes:
-    blocks = [match["data"] for match in _ARMORED.finditer(content)]
-    if not blocks:
-        return content
+    block = _ARMORED.fullmatch(content.strip())
+    if block is None:
+        raise NoKey("it is not one armored OpenPGP public key and nothing else")
     try:
-        return b"".join(base64.b64decode(b"".join(block.split()), validate=True) for block in blocks)
+        return base64.b64decode(b"".join(block["data"].split()), validate=True)
     except binascii.Error as error:
         raise NoKey(f"its armor is damaged: {error}") from error
 

@@ -43,6 +43,7 @@ UUID = "GPU-22222222-2222-4222-8222-222222222222"
 CONTENT = (ROOT / "templates/etc/apt/keyrings/docker.asc.j2").read_text()
 FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 OTHER = "0" * 40
+NOT_ALONE = "it is not one armored OpenPGP public key and nothing else"
 URL = "http://192.0.2.1/key?a=1;touch x"
 
 
@@ -160,9 +161,9 @@ def test_holds_that_cannot_be_read_are_unknown_and_other_packages_are_not(
     ("said", "found"),
     [
         ({"mode": "600"}, "mode 600 → 644"),
-        ({"content": CONTENT + CONTENT}, f"fingerprint {FINGERPRINT} {FINGERPRINT} → {FINGERPRINT}"),
-        ({"content": "hello"}, "fingerprint none: it holds no OpenPGP packets → "),
-        ({"content": None}, "fingerprint none: it holds no OpenPGP public key → "),
+        ({"content": CONTENT + CONTENT}, f"fingerprint none: {NOT_ALONE} → "),
+        ({"content": "hello"}, f"fingerprint none: {NOT_ALONE} → "),
+        ({"content": None}, f"fingerprint none: {NOT_ALONE} → "),
     ],
 )
 def test_another_key_in_its_place_is_a_difference(
@@ -328,9 +329,10 @@ class Fetching:
 WANTED = {"fingerprint": FINGERPRINT, "url": URL, "mode": "644", "owner": "root", "group": "root"}
 
 
-def fetch(answer: bytes | None) -> Fetching:
+def fetch(answer: bytes | None, fingerprint: str = FINGERPRINT) -> Fetching:
     host = Fetching(answer)
-    write_key(None, host, change("signing-key", GPU_KEY, **WANTED))  # type: ignore[arg-type]
+    wanted = WANTED | {"fingerprint": fingerprint}
+    write_key(None, host, change("signing-key", GPU_KEY, **wanted))  # type: ignore[arg-type]
     return host
 
 
@@ -342,18 +344,21 @@ def test_the_key_is_fetched_by_the_host_and_written_when_it_is_the_one() -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "wanted", "said"),
     [
-        (CONTENT.encode() * 2, f"gives the key {FINGERPRINT} {FINGERPRINT}, and gpu.key"),
-        (b"<html>", "gives no key: it holds no OpenPGP packets"),
-        (None, "cannot be fetched: E: Failed to fetch"),
+        (CONTENT.encode(), OTHER, f"gives the key {FINGERPRINT}, and gpu.key in group_data is {OTHER}"),
+        (CONTENT.encode() * 2, FINGERPRINT, f"gives no key: {NOT_ALONE}"),
+        (b"<html>", FINGERPRINT, f"gives no key: {NOT_ALONE}"),
+        (None, FINGERPRINT, "cannot be fetched: E: Failed to fetch"),
     ],
 )
-def test_another_key_is_not_written(answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_key_is_not_written(
+    answer: bytes | None, wanted: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[StringCommand] = []
     monkeypatch.setattr("operations.host.gpu.written", lambda *_, **__: written.append(StringCommand("true")))
     with pytest.raises(WorkFailed, match=re.escape(said)):
-        fetch(answer)
+        fetch(answer, wanted)
     assert written == []
 
 

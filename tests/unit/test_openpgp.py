@@ -29,13 +29,19 @@ def new_form(body: bytes, tag: int = 6) -> bytes:
     return bytes((0xC0 | tag,)) + length + body
 
 
+def armored(packets: bytes, head: bytes = b"") -> bytes:
+    data = base64.encodebytes(packets)
+    begin, end = (b"-----%s PGP PUBLIC KEY BLOCK-----\n" % word for word in (b"BEGIN", b"END"))
+    return begin + head + b"\n" + data + end
+
+
 BODY = PACKETS[3 : 3 + int.from_bytes(PACKETS[1:3], "big")]
 
 
 @pytest.mark.parametrize(
     "content",
-    [DOCKER, PACKETS, DOCKER.replace(b"\n", b"\r\n"), b"They say:\n" + DOCKER, new_form(BODY)],
-    ids=["armored", "plain", "other line ends", "text before", "new form"],
+    [DOCKER, armored(PACKETS, b"Version: 2\n"), DOCKER.replace(b"\n", b"\r\n"), armored(new_form(BODY))],
+    ids=["as it is", "headers", "other line ends", "new form"],
 )
 def test_a_key_has_its_owners_fingerprint_however_it_is_written(content: bytes) -> None:
     assert fingerprints(content) == (DOCKERS,)
@@ -44,29 +50,45 @@ def test_a_key_has_its_owners_fingerprint_however_it_is_written(content: bytes) 
 @pytest.mark.parametrize("size", [191, 192, 8383, 8384])
 def test_what_lies_between_keys_is_passed_over_whatever_its_length(size: int) -> None:
     between = new_form(b"x" * size, tag=13)
-    assert fingerprints(new_form(BODY) + between + PACKETS) == (DOCKERS, DOCKERS)
+    assert fingerprints(armored(new_form(BODY) + between + PACKETS)) == (DOCKERS, DOCKERS)
 
 
 def test_every_key_of_a_file_is_told() -> None:
     other = new_form(b"\x04" + BODY[1:-1] + b"\x00")
-    assert fingerprints(DOCKER + DOCKER) == (DOCKERS, DOCKERS)
-    assert fingerprints(PACKETS + other)[0] == DOCKERS
-    assert fingerprints(PACKETS + other)[1] != DOCKERS
+    first, second = fingerprints(armored(PACKETS + other))
+    assert (first, second != DOCKERS) == (DOCKERS, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>Not found</html>",
+        PACKETS,
+        DOCKER + DOCKER,
+        DOCKER + armored(PACKETS, b"Version:\n"),
+        b"They say:\n" + DOCKER,
+    ],
+    ids=["a page", "plain packets", "two blocks", "a second block that is odd", "text before"],
+)
+def test_a_key_comes_alone_because_apt_may_read_what_else_there_is(content: bytes) -> None:
+    with pytest.raises(NoKey, match="not one armored"):
+        fingerprints(content)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no OpenPGP public key"),
-        (b"<html>Not found</html>", "no OpenPGP packets"),
-        (DEBIAN, "cut off"),
-        (PACKETS[:400], "cut off"),
-        (PACKETS[:2], "cut off"),
-        (b"\xc6\xff\x00", "cut off"),
-        (b"\x9b" + BODY, "unknown length"),
-        (b"\xc6\xe1" + BODY, "unknown length"),
-        (new_form(b"\x06" + BODY), "version 6"),
-        (new_form(b""), "version none"),
+        (b"", "not one armored"),
+        (armored(new_form(b"", tag=13)), "no OpenPGP public key"),
+        (armored(b"text"), "no OpenPGP packets"),
+        (armored(DEBIAN), "cut off"),
+        (armored(PACKETS[:400]), "cut off"),
+        (armored(PACKETS[:2]), "cut off"),
+        (armored(b"\xc6\xff\x00"), "cut off"),
+        (armored(b"\x9b" + BODY), "unknown length"),
+        (armored(b"\xc6\xe1" + BODY), "unknown length"),
+        (armored(new_form(b"\x06" + BODY)), "version 6"),
+        (armored(new_form(b"")), "version none"),
         (DOCKER.replace(b"mQINBFit", b"mQINBFi"), "damaged|cut off"),
     ],
 )
