@@ -192,7 +192,7 @@ def vram_of(
 
     `wanted` is what everything is to be, engines' settings and workloads alike.
     """
-    names = workloads_by_container(manager, snapshots)
+    names = {id_: key.name for id_, key in workloads_by_container(manager, snapshots).items()}
     return tuple(
         _vram(wanted, host, gpu, snapshot["gpu"]["gpus"][place], names, snapshot)
         for host, snapshot in snapshots.items()
@@ -233,15 +233,19 @@ def _offered(wanted: Mapping[Key, Fields], host: str, gpu: Gpu) -> int:
     return int(offers.get(f"vram-{gpu.index}" if gpu.index else "vram", 0))
 
 
-def workloads_by_container(manager: str, snapshots: Mapping[str, Snapshot]) -> dict[str, str]:
+def workloads_by_container(manager: str, snapshots: Mapping[str, Snapshot]) -> dict[str, Key]:
     """The workload that each container is of, by the containers' IDs, as far as the engines know."""
     cluster = engine_in(snapshots.get(manager))
-    services = {service["ID"]: str(service["Spec"]["Name"]) for service in cluster.get("services", ())}
+    services = {service["ID"]: service["Spec"]["Name"] for service in cluster.get("services", ())}
     tasks = (*cluster.get("tasks", ()), *cluster.get("running", ()))
-    found = {container_of(task): services.get(task["ServiceID"], "") for task in tasks}
-    for snapshot in snapshots.values():
-        for item in engine_in(snapshot).get("containers", ()):
-            found[item["container"]["Id"]] = item["container"]["Name"].lstrip("/")
+    found = {
+        container_of(task): Key(manager, "service", services[task["ServiceID"]])
+        for task in tasks
+        if task["ServiceID"] in services
+    }
+    for host, snapshot in snapshots.items():
+        for container in (item["container"] for item in engine_in(snapshot).get("containers", ())):
+            found[container["Id"]] = Key(host, "container", container["Name"].lstrip("/"))
     return found
 
 

@@ -52,12 +52,12 @@ def behind(
     """
     members = tuple(members)
     names, lost = workloads_by_container(target.manager, snapshots), lost_in(snapshots)
-    said = {names.get(container, ""): words for container, words in lost.items()}
+    said = {names[container]: words for container, words in lost.items() if container in names}
     for member in members:
         if fault := next(_faults(member, snapshots), None):
             yield member, fault
-        elif member.name in said:
-            yield member, Reason("gpu_lost", said[member.name])
+        elif member.key in said:
+            yield member, Reason("gpu_lost", said[member.key])
     for vram in vram_of(target.wanted, target.manager, snapshots):
         if vram.gpu.uuid in budgets:
             yield from _too_much(target, members, vram, budgets[vram.gpu.uuid])
@@ -71,7 +71,7 @@ def not_asked(members: Iterable[Member], manager: str, snapshots: Snapshots) -> 
             yield from (
                 (member, said)
                 for member in members
-                if said.startswith("unknown: ") and names.get(container) == member.name
+                if said.startswith("unknown: ") and names.get(container) == member.key
             )
 
 

@@ -21,7 +21,7 @@ from cascade.planning.desired import (
     stamp,
 )
 from cascade.planning.diff import GPU_LOST, PROFILE_LOST, FieldChange
-from cascade.planning.gpu import GPU, container_of, faults_in, lost_in
+from cascade.planning.gpu import GPU, engine_in, faults_in, lost_in, why_unknown, workloads_by_container
 from cascade.planning.resource import Fields, Key, Kind, Resources, Unknown
 from cascade.planning.specs import CONFIG_FOLDER, LABEL_GROUP, LABEL_NEEDS, LABEL_RELEASE, LABEL_SYSTEM
 from cascade.planning.target import Target
@@ -173,7 +173,7 @@ def observe(target: Target, snapshots: Mapping[str, Snapshot], lost: Collection[
         if (engine := _engine(snapshot)) and name not in observed.faulty
     }
     _observe_swarm(observed, target.manager, engines, wanted)
-    observed.losses = _losses(target.manager, engines, lost_in(snapshots))
+    observed.losses = _losses(target.manager, snapshots)
     cluster = engines.get(target.manager, {})
     labelled = dict(_labelled(target.manager, engines))
     observed.owned = {
@@ -263,30 +263,17 @@ def _labelled(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterato
             yield key, container["Config"].get("Labels") or {}
 
 
-def _losses(
-    manager: str, engines: Mapping[str, Mapping[str, Any]], blind: Mapping[str, str]
-) -> dict[Key, tuple[FieldChange, ...]]:
+def _losses(manager: str, snapshots: Mapping[str, Snapshot]) -> dict[Key, tuple[FieldChange, ...]]:
     """What workloads have lost of which one of their containers tells: the GPU, or its AppArmor profile."""
     found: dict[Key, dict[FieldChange, None]] = defaultdict(dict)
-    free = {container for engine in engines.values() for container in engine.get("unconfined", ())}
-    for key, container in _running_containers(manager, engines):
+    blind = lost_in(snapshots)
+    free = {id_ for snapshot in snapshots.values() for id_ in engine_in(snapshot).get("unconfined", ())}
+    for container, key in workloads_by_container(manager, snapshots).items():
         if said := blind.get(container):
             found[key][FieldChange(GPU_LOST, f"lost: {said}", "seen")] = None
         if container in free:
             found[key][FieldChange(PROFILE_LOST, "unconfined", "confined")] = None
     return {key: tuple(losses) for key, losses in found.items()}
-
-
-def _running_containers(manager: str, engines: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Key, str]]:
-    """The ID of each container with the workload that it belongs to."""
-    cluster = engines.get(manager, {})
-    services = {service["ID"]: service["Spec"]["Name"] for service in cluster.get("services", ())}
-    for task in (*cluster.get("tasks", ()), *cluster.get("running", ())):
-        if task["ServiceID"] in services:
-            yield Key(manager, "service", services[task["ServiceID"]]), container_of(task)
-    for host, engine in engines.items():
-        for container in (item["container"] for item in engine["containers"]):
-            yield Key(host, "container", container["Name"].lstrip("/")), container["Id"]
 
 
 def _engine(snapshot: Snapshot) -> Mapping[str, Any] | None:
@@ -425,6 +412,8 @@ def _gpus(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) 
         gpu = there.get(key.name)
         if gpu is None or gpu["lost"]:
             observed.not_read.add(key)
+            if gpu is None and not why_unknown(snapshot):
+                observed.unknown.append(Unknown(host, GPU, f"there is no {key.name} any more"))
             continue
         found = {
             "persistence": gpu["persistence"],

@@ -391,3 +391,12 @@ def test_a_source_that_names_the_repository_with_another_key_is_found_before(
     found = [said for said in sources(Subject(fleet.hosts["pc2"], facts)) if said.level != "ok"]
     assert [said.level for said in found] == ([] if level == "ok" else [level])
     assert all(f"`sudo rm {path}`" in said.next_step for said in found)
+
+
+def test_a_gpu_that_another_has_replaced_is_unknown_and_not_in_sync(
+    fleet: Fleet, equipped: Snapshots
+) -> None:
+    other = "GPU-33333333-3333-4333-8333-333333333333"
+    equipped["pc2"]["gpu"]["gpus"][0]["uuid"] = other
+    plan = make_plan(target_of(with_gpu(fleet)), equipped)
+    assert [str(unknown) for unknown in plan.unknown] == [f"pc2: GPU: there is no {UUID} any more"]
