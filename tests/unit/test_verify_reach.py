@@ -2,25 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from tests.verify.reach import hosts_of, ssh_config
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize("name", ["lab", "vm"])
-def test_every_host_of_an_inventory_is_found_once_and_its_values_are_no_hosts(name: str) -> None:
-    hosts = hosts_of(ROOT / f"inventories/{name}.py")
-    assert set(hosts) == {"mainpc", "pc2"}
-    assert hosts["mainpc"]["ssh_port"] != hosts["pc2"]["ssh_port"]
-
-
-def test_a_host_may_be_a_bare_name(tmp_path: Path) -> None:
-    (tmp_path / "home.py").write_text('_known = ["a"]\nmainpc = ["192.0.2.11"]\n')
-    assert hosts_of(tmp_path / "home.py") == {"192.0.2.11": {}}
+from tests.verify.reach import ssh_config
 
 
 def test_a_host_is_reached_by_its_address_port_user_and_key() -> None:
@@ -45,3 +27,9 @@ def test_what_an_inventory_does_not_say_is_left_to_openssh_but_for_strict_keys()
     assert "HostName mainpc" in config
     assert "IdentityFile" not in config
     assert "UserKnownHostsFile" not in config
+
+
+def test_one_connection_to_a_host_serves_all_questions_where_there_is_a_place_for_its_socket() -> None:
+    lines = {line.strip() for line in ssh_config("mainpc", {"control_path": "/run/x/mainpc"}).splitlines()}
+    assert {"ControlMaster auto", "ControlPath /run/x/mainpc", "ControlPersist 60"} <= lines
+    assert "Control" not in ssh_config("mainpc", {})

@@ -1,10 +1,8 @@
-"""How OpenSSH reaches the hosts of an inventory, read as pyinfra reads it."""
+"""How OpenSSH reaches the hosts of an inventory, as pyinfra would."""
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 SSH_CONFIG = """\
@@ -17,16 +15,11 @@ Host {name}
     UserKnownHostsFile {ssh_known_hosts_file}
     StrictHostKeyChecking yes
     BatchMode yes
+    ControlMaster auto
+    ControlPath {control_path}
+    ControlPersist 60
 """
 DEFAULTS = {"ssh_port": 22, "ssh_user": "root"}
-
-
-def hosts_of(inventory: Path) -> dict[str, Mapping[str, Any]]:
-    """The hosts that an inventory names, and how SSH reaches them."""
-    groups = runpy.run_path(str(inventory))
-    listed = (group for name, group in groups.items() if not name.startswith("_") and isinstance(group, list))
-    entries = (item if isinstance(item, tuple) else (item, {}) for group in listed for item in group)
-    return dict(entries)
 
 
 def ssh_config(name: str, data: Mapping[str, Any]) -> str:
@@ -37,4 +30,9 @@ def ssh_config(name: str, data: Mapping[str, Any]) -> str:
 
 
 def _is_said(line: str, known: Mapping[str, Any]) -> bool:
+    words = line.split()
+    if words[0] in ("ControlMaster", "ControlPersist"):
+        return "control_path" in known
+    if words[0] == "IdentitiesOnly":
+        return "ssh_key" in known
     return "{" not in line or line.partition("{")[2].partition("}")[0] in known

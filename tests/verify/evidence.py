@@ -1,0 +1,183 @@
+"""What the hosts show of themselves: each part read once, from all hosts, when a test asks."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from testinfra.host import Host as Machine
+
+from tests.verify.expected import Expected
+from tests.verify.look import Look, look_at
+
+Read = TypeVar("Read")
+Container = Mapping[str, Any]
+
+WITNESS = Path(__file__).with_name("remote_witness.py").read_text()
+SERVICE = "com.docker.swarm.service.name"
+
+
+@dataclass(frozen=True, eq=False)
+class Replica:
+    """A running container of an agent: the engine's answer, and what the kernel has of its first process."""
+
+    host: str
+    container: Container
+    process: Mapping[str, Any]
+
+    @property
+    def pid(self) -> int:
+        """Of its first process, on the host."""
+        number: int = self.container["State"]["Pid"]
+        return number
+
+    def __str__(self) -> str:
+        return f"{self.container['Name'].lstrip('/')} on {self.host}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something asked in the network of a replica.
+
+    `names` (name): the addresses that Docker's resolver gives. `reach` (name, port): whether each of those
+    takes a connection. `connect` (address, port, seconds): the address at the other end. `http` (address,
+    port, path): the status of the answer.
+    """
+
+    asker: Replica
+    kind: str
+    arguments: tuple[Any, ...]
+
+
+class Unread(Exception):
+    """What a host does not tell: no test can pass on it."""
+
+
+class Remembered(Generic[Read]):
+    """A property that is read once; what reading it raised is remembered too, and raised each time."""
+
+    def __init__(self, read: Callable[[Any], Read]) -> None:
+        self._read = read
+        self.__doc__ = read.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Read:
+        """The value, or what reading it raised the first time."""
+        kept = instance.__dict__.setdefault("kept", {})
+        if self not in kept:
+            kept[self] = Future()
+            try:
+                kept[self].set_result(self._read(instance))
+            except Exception as error:  # noqa: BLE001 - it is raised below
+                kept[self].set_exception(error)
+        found: Read = kept[self].result()
+        return found
+
+
+class Evidence:
+    """Everything is read as root through testinfra; nothing on a host is changed."""
+
+    def __init__(self, machines: Mapping[str, Machine], expected: Expected) -> None:
+        self.machines = machines
+        self._expected = expected
+
+    @Remembered
+    def looks(self) -> Mapping[str, Look]:
+        """What the controls of the CIS benchmark look at, by host."""
+        return self.on_each(lambda name: look_at(self.machines[name]))
+
+    @Remembered
+    def engines(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each engine answers: info, containers, networks, volumes; a manager nodes, services, tasks."""
+        return self.on_each(lambda name: self._witness(name, "engine", None))
+
+    @Remembered
+    def manager(self) -> Mapping[str, Any]:
+        """What the engine of the manager answers."""
+        return self.engines[self._expected.fleet.manager.name]
+
+    @Remembered
+    def replicas(self) -> Mapping[str, tuple[Replica, ...]]:
+        """The running containers of each agent, by the name of its service or of its one container."""
+        processes = self.on_each(self._processes)
+        found: dict[str, list[Replica]] = {name: [] for name in self._expected.workloads}
+        for host, engine in self.engines.items():
+            for container in engine["containers"]:
+                if (name := workload_of(container)) in found:
+                    found[name].append(Replica(host, container, processes[host][container["Id"]]))
+        return {name: tuple(of_one) for name, of_one in found.items()}
+
+    @Remembered
+    def own_answers(self) -> Mapping[str, Mapping[str, Any]]:
+        """By replica: the status of GET /health and /metrics, asked in its own network."""
+        asked = {
+            (str(one), path): Question(one, "http", ("127.0.0.1", workload.declared.health_port, path))
+            for name, workload in self._expected.judged.items()
+            if workload.declared
+            for one in self.replicas[name]
+            for path in ("/health", "/metrics")
+        }
+        answers = self.answers(asked.values())
+        found: dict[str, dict[str, Any]] = {}
+        for (replica, path), question in asked.items():
+            found.setdefault(replica, {})[path] = answers[question]
+        return found
+
+    def answers(self, questions: Iterable[Question]) -> Mapping[Question, Any]:
+        """What came back, asked on all hosts at once; a failure is {"error": why}."""
+        asked: dict[str, dict[int, list[Question]]] = {name: {} for name in self.machines}
+        for question in questions:
+            asked[question.asker.host].setdefault(question.asker.pid, []).append(question)
+        found: dict[Question, Any] = {}
+        for of_host in self.on_each(lambda name: self._answers(name, asked[name])).values():
+            found |= of_host
+        return found
+
+    def on_each(self, read: Callable[[str], Read]) -> dict[str, Read]:
+        """What is read from each host, from all at the same time."""
+        with ThreadPoolExecutor(len(self.machines)) as pool:
+            return dict(zip(self.machines, pool.map(read, self.machines), strict=True))
+
+    def _processes(self, host: str) -> Mapping[str, Any]:
+        request = {
+            container["Id"]: {
+                "pid": container["State"]["Pid"],
+                "paths": self._expected.paths_of(workload_of(container)),
+            }
+            for container in self.engines[host]["containers"]
+            if workload_of(container) in self._expected.workloads
+        }
+        return dict(self._witness(host, "processes", request))
+
+    def _answers(self, host: str, asked: Mapping[int, list[Question]]) -> dict[Question, Any]:
+        request = [
+            {"pid": pid, "questions": [(one.kind, *one.arguments) for one in of_one]}
+            for pid, of_one in asked.items()
+        ]
+        answered = self._witness(host, "probes", request) if request else []
+        return {
+            question: answer
+            for of_one, answers in zip(asked.values(), answered, strict=True)
+            for question, answer in zip(of_one, answers, strict=True)
+        }
+
+    def _witness(self, host: str, part: str, request: object) -> Any:
+        argv = ("python3", "-IS", "-c", WITNESS, part, json.dumps(request))
+        done = self.machines[host].run(shlex.join(argv))
+        if done.rc:
+            raise Unread(f"{host}: {part}: {_last_line(done.stderr) or f'exit code {done.rc}'}")
+        return json.loads(done.stdout)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
+
+
+def workload_of(container: Container) -> str:
+    """The name of the service that a container is of, or its own."""
+    name: str = container["Config"]["Labels"].get(SERVICE) or container["Name"].lstrip("/")
+    return name

@@ -1,0 +1,75 @@
+"""What the inventory and the group files ask for: the subjects of all tests, and nothing read from a host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cascade.model.fleet import Fleet
+from cascade.model.host import Host
+from cascade.model.networks import Overlay
+from cascade.model.workload import Workload
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A fleet, and which of its groups and hosts are judged: all where none is named."""
+
+    fleet: Fleet
+    only_groups: Collection[str] = ()
+    only_hosts: Collection[str] = ()
+
+    @cached_property
+    def hosts(self) -> Mapping[str, Host]:
+        """The hosts that are judged, by name."""
+        return {
+            name: host
+            for name, host in self.fleet.hosts.items()
+            if not self.only_hosts or name in self.only_hosts
+        }
+
+    @cached_property
+    def workloads(self) -> Mapping[str, Workload]:
+        """Every agent that is to run, judged or not, by the name of its service or container."""
+        return {one.name: one for of_one in self.fleet.workloads.values() for one in of_one}
+
+    @cached_property
+    def judged(self) -> Mapping[str, Workload]:
+        """The agents of the chosen groups that may run on a chosen host."""
+        return {
+            name: one
+            for name, one in self.workloads.items()
+            if not self.only_groups or one.group in self.only_groups
+            if any(host in self.hosts for host in self.hosts_of(one))
+        }
+
+    @cached_property
+    def judged_groups(self) -> Mapping[str, tuple[Workload, ...]]:
+        """Those agents by group."""
+        groups = dict.fromkeys(one.group for one in self.judged.values())
+        return {name: tuple(one for one in self.judged.values() if one.group == name) for name in groups}
+
+    @cached_property
+    def overlays(self) -> Mapping[str, Overlay]:
+        """The networks between the hosts, by name."""
+        return {one.name: one for one in self.fleet.settings.networks}
+
+    @cached_property
+    def volumes(self) -> Mapping[str, str]:
+        """The names of the volumes that the judged agents write to."""
+        mounts = (mount for one in self.judged.values() for mount in one.mounts)
+        return {mount.source: mount.source for mount in mounts if mount.type == "volume"}
+
+    def hosts_of(self, workload: Workload) -> tuple[str, ...]:
+        """The hosts that its constraints admit."""
+        return tuple(host.name for host in self.fleet.meeting(workload.constraints))
+
+    def paths_of(self, name: str) -> list[str]:
+        """The files and folders in its containers that somebody asks about."""
+        workload = self.workloads[name]
+        secrets = (use.path for _, use in workload.secret_files)
+        return ["/", *(mount.target for mount in workload.mounts), *secrets, *DEVICES]
+
+
+DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", *(f"/dev/nvidia{number}" for number in range(8)))

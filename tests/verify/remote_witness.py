@@ -1,0 +1,306 @@
+"""Runs on a host, as root: what its engine answers and what its kernel holds, read and never changed.
+
+`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes` or `probes`. Standard
+library of python3-minimal only, and nothing of Cascade.
+"""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+ENGINE = "/run/docker.sock"
+RESOLVER = ("127.0.0.11", 53)
+TIMEOUT_S = 5
+AT_ONCE = 16
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+LISTENING, ESTABLISHED = "0A", "01"
+# Source: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst: the file of the one and of the other.
+LIMITS = {
+    "memory": (("memory", "memory.limit_in_bytes"), "memory.max"),
+    "swap": (("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max"),
+    "pids": (("pids", "pids.max"), "pids.max"),
+    "cpu_quota": (("cpu", "cpu.cfs_quota_us"), "cpu.max"),
+    "cpu_period": (("cpu", "cpu.cfs_period_us"), "cpu.max"),
+}
+
+
+def get(path: str) -> Any:
+    """What the engine answers."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(ENGINE)
+        status, body = answer_to(connection, "localhost", path)
+    if status != 200:
+        raise OSError("GET %s: %d %s" % (path, status, body.decode(errors="replace").strip()))
+    return json.loads(body)
+
+
+def answer_to(connection: socket.socket, host: str, path: str) -> "tuple[int, bytes]":
+    """A GET in HTTP/1.0, whose answer ends with the connection: python3-minimal has no http module."""
+    connection.sendall(("GET %s HTTP/1.0\r\nHost: %s\r\n\r\n" % (path, host)).encode())
+    received = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+        raise ValueError("no HTTP but %r" % received[:60])
+    return int(words[1]), body
+
+
+def engine(_: Any) -> dict[str, Any]:
+    info = get("/info")
+    manager = bool((info.get("Swarm") or {}).get("ControlAvailable"))
+    return {
+        "info": info,
+        "containers": [get("/containers/%s/json" % one["Id"]) for one in get("/containers/json")],
+        "networks": [get("/networks/%s" % one["Id"]) for one in get("/networks")],
+        "volumes": get("/volumes")["Volumes"] or [],
+        "nodes": get("/nodes") if manager else [],
+        "services": get("/services") if manager else [],
+        "tasks": get("/tasks") if manager else [],
+    }
+
+
+def processes(request: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """By name: what the kernel has of a process and of the others in its control group."""
+    return {name: process(one["pid"], one["paths"]) for name, one in request.items()}
+
+
+def process(pid: int, paths: list[str]) -> dict[str, Any]:
+    beside = fellows(pid)
+    return {
+        "status": status(pid),
+        "users": sorted({status(one)["Uid"].split()[1] for one in beside if alive(one)}, key=int),
+        "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
+        "apparmor": first_line("/proc/%d/attr/current" % pid),
+        "limits": {name: limit(pid, name) for name in LIMITS},
+        "open_files": open_files(pid),
+        "mounts": mounts(pid),
+        "listening": sorted({port for port, _, state in sockets(pid) if state == LISTENING}),
+        "default_routes": default_routes(pid),
+        "virtual_services": virtual_services(pid),
+        "files": {path: stated("/proc/%d/root%s" % (pid, path)) for path in paths},
+    }
+
+
+def alive(pid: int) -> bool:
+    return os.path.exists("/proc/%d/status" % pid)
+
+
+def first_line(path: str) -> "str | None":
+    """None where there is no such thing; the kernel calls a module that is off an invalid argument."""
+    try:
+        with open(path) as file:
+            return file.readline().rstrip("\n\0")
+    except OSError:
+        return None
+
+
+def status(pid: int) -> dict[str, str]:
+    with open("/proc/%d/status" % pid) as file:
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+
+
+def groups_of(pid: int) -> dict[str, str]:
+    """Its control group by controller; the one of version 2 has an empty name."""
+    with open("/proc/%d/cgroup" % pid) as file:
+        rows = [line.rstrip("\n").split(":", 2) for line in file]
+    return {controller: path for _, controllers, path in rows for controller in controllers.split(",")}
+
+
+def folder_of(pid: int, controller: str) -> "tuple[str, bool]":
+    """The folder of its control group, and whether that is one of version 2."""
+    groups = groups_of(pid)
+    if controller in groups:
+        return "/sys/fs/cgroup/%s%s" % (controller, groups[controller]), False
+    return "/sys/fs/cgroup" + groups[""], True
+
+
+def fellows(pid: int) -> list[int]:
+    folder, _ = folder_of(pid, "pids")
+    with open(folder + "/cgroup.procs") as file:
+        return [int(line) for line in file]
+
+
+def limit(pid: int, name: str) -> "str | None":
+    (controller, old), new = LIMITS[name]
+    folder, unified = folder_of(pid, controller)
+    found = first_line("%s/%s" % (folder, new if unified else old))
+    if unified and found and name.startswith("cpu_"):
+        return found.split()[name == "cpu_period"]
+    return found
+
+
+def open_files(pid: int) -> "list[str]":
+    with open("/proc/%d/limits" % pid) as file:
+        return next(line.split()[3:5] for line in file if line.startswith("Max open files"))
+
+
+def mounts(pid: int) -> "list[dict[str, Any]]":
+    """Source: proc_pid_mountinfo(5)."""
+    with open("/proc/%d/mountinfo" % pid) as file:
+        return [mount(*line.rstrip("\n").split(" - ", 1)) for line in file]
+
+
+def mount(left: str, right: str) -> "dict[str, Any]":
+    _, _, device, root, target, options = left.split()[:6]
+    kind, source, *_ = right.split()
+    return {
+        "device": device,
+        "root": root,
+        "target": target,
+        "options": options.split(","),
+        "kind": kind,
+        "source": source,
+    }
+
+
+def sockets(pid: int) -> "list[tuple[int, str, str]]":
+    """Local port, remote address and state of each TCP socket of its network."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        try:
+            with open("/proc/%d/net/%s" % (pid, name)) as file:
+                rows = [line.split() for line in file][1:]
+        except FileNotFoundError:
+            continue
+        found += [(int(row[1].rpartition(":")[2], 16), row[2], row[3]) for row in rows]
+    return found
+
+
+def default_routes(pid: int) -> list[str]:
+    """The interfaces that lead everywhere."""
+    with open("/proc/%d/net/route" % pid) as file:
+        rows = [line.split() for line in file][1:]
+    return [row[0] for row in rows if row[1] == row[7] == "00000000"]
+
+
+def virtual_services(pid: int) -> list[str]:
+    """What the kernel balances in its network; nothing where it has no such table."""
+    try:
+        with open("/proc/%d/net/ip_vs" % pid) as file:
+            return [line.strip() for line in file if line.startswith(("TCP", "UDP", "FWM"))]
+    except FileNotFoundError:
+        return []
+
+
+def stated(path: str) -> "dict[str, Any] | None":
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return {
+        "mode": found.st_mode,
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "device": found.st_dev,
+        "inode": found.st_ino,
+        "rdev": found.st_rdev,
+    }
+
+
+def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":
+    """What is answered inside of the networks of processes: a list of answers for each one asked."""
+    answers = []
+    for start in range(0, len(request), AT_ONCE):
+        children = [in_network(one) for one in request[start : start + AT_ONCE]]
+        answers += [answers_of(child) for child in children]
+    return answers
+
+
+def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
+    """This program again, in the network of a process: os.setns came with Python 3.12 only."""
+    python = [sys.executable, "-IS", "-c", sys.orig_argv[sys.orig_argv.index("-c") + 1]]
+    argv = ["nsenter", "--net=/proc/%d/ns/net" % one["pid"], *python, "asked", json.dumps(one["questions"])]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE)
+
+
+def answers_of(child: "subprocess.Popen[bytes]") -> "list[Any]":
+    said, _ = child.communicate()
+    if child.returncode:
+        raise OSError("a network could not be entered")
+    found: list[Any] = json.loads(said)
+    return found
+
+
+def asked(questions: "list[list[Any]]") -> "list[Any]":
+    return [ask(*question) for question in questions]
+
+
+def ask(kind: str, *arguments: Any) -> Any:
+    """An answer, or {"error": why there is none}."""
+    try:
+        return KINDS[kind](*arguments)
+    except (OSError, ValueError) as error:
+        return {"error": "%s: %s" % (type(error).__name__, error)}
+
+
+def addresses_of(name: str) -> list[str]:
+    """The IPv4 addresses that Docker's resolver gives for a name. Source: RFC 1035."""
+    question = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    query = struct.pack("!6H", 4919, 0x0100, 1, 0, 0, 0) + question + struct.pack("!2H", 1, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT_S)
+        client.connect(RESOLVER)
+        client.send(query)
+        return sorted(addresses_in(client.recv(65535), len(query)))
+
+
+def addresses_in(answer: bytes, offset: int) -> list[str]:
+    count = struct.unpack("!H", answer[6:8])[0]
+    found = []
+    for _ in range(count):
+        while answer[offset] and answer[offset] < 192:
+            offset += answer[offset] + 1
+        offset += 2 if answer[offset] >= 192 else 1
+        kind, _, _, length = struct.unpack("!2HIH", answer[offset : offset + 10])
+        offset += 10
+        if kind == 1:
+            found.append(socket.inet_ntoa(answer[offset : offset + 4]))
+        offset += length
+    return found
+
+
+def http_status(address: str, port: int, path: str) -> int:
+    with socket.create_connection((address, port), TIMEOUT_S) as connection:
+        return answer_to(connection, address, path)[0]
+
+
+def connected(address: str, port: int, timeout_s: float = TIMEOUT_S) -> str:
+    """The address at the other end."""
+    with socket.create_connection((address, port), timeout_s) as client:
+        found: str = client.getpeername()[0]
+        return found
+
+
+def reached(name: str, port: int) -> "dict[str, bool]":
+    """Whether each address of a name takes a connection."""
+    return {address: takes(address, port) for address in addresses_of(name)}
+
+
+def takes(address: str, port: int) -> bool:
+    try:
+        connected(address, port)
+    except OSError:
+        return False
+    return True
+
+
+KINDS: "dict[str, Callable[..., Any]]" = {
+    "connect": connected,
+    "http": http_status,
+    "names": addresses_of,
+    "reach": reached,
+}
+PARTS: "dict[str, Callable[[Any], Any]]" = {
+    "engine": engine,
+    "processes": processes,
+    "probes": probes,
+    "asked": asked,
+}
+
+if __name__ == "__main__":
+    json.dump(PARTS[sys.argv[1]](json.loads(sys.argv[2])), sys.stdout)
