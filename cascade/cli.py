@@ -21,6 +21,7 @@ COMMANDS = {
     "drift": "cascade.commands.drift:command",
     "history": "cascade.commands.history:command",
     "doctor": "cascade.commands.doctor:command",
+    "verify": "cascade.commands.verify:command",
     "render": "cascade.commands.render:command",
     "status": "cascade.commands.status:command",
     "logs": "cascade.commands.logs:command",

@@ -22,6 +22,7 @@ from cascade.planning.resource import Kind
 from cascade.planning.verdict import Cause
 
 ExitCode = Literal[0, 1, 2, 6]
+Outcome = Literal["passed", "failed", "unknown", "not there", "excepted"]
 Level = Literal["error", "warning", "unchecked", "note", "ok"]
 
 
@@ -297,6 +298,29 @@ class DoctorDocument(Part):
     findings: tuple[HostFinding, ...]
 
 
+class Judgement(Part):
+    """One claim about one subject, as a test found it; `test` is a sentence.
+
+    `unknown` is what could not be looked at, `not there` what this fleet or kernel does not have, `excepted`
+    a control that is not met for a written reason.
+    """
+
+    area: str
+    test: str
+    subject: str
+    outcome: Outcome
+    reason: str
+
+
+class VerifyDocument(Part):
+    """`cascade verify --json`: what every test found, and how many of each outcome there are."""
+
+    inventory: str
+    exit_code: int
+    counts: dict[Outcome, int]
+    results: tuple[Judgement, ...]
+
+
 class FileProblem(Part):
     """One mistake in a file: where it stands, what is wrong with it, and what to write instead."""
 
@@ -550,6 +574,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "history-diff": ReleaseDiffDocument,
     "status": StatusDocument,
     "doctor": DoctorDocument,
+    "verify": VerifyDocument,
     "validate": ValidateDocument,
     "images-list": ImagesDocument,
     "images-pin": PinsDocument,

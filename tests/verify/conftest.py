@@ -14,24 +14,16 @@ import testinfra
 from pyinfra.api.host import Host as InventoryHost
 from testinfra.host import Host as Machine
 
+from cascade.commands.verify import AREAS
 from cascade.exit_codes import INVALID, UNREACHABLE
 from cascade.model.host import Host
 from cascade.model.workload import Workload
 from operations.session import load
+from tests.verify import record
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
 from tests.verify.reach import ssh_config
 
-AREAS = {
-    "host": "packages, kernel, clock, services and SSH of each host",
-    "docker": "the engine of each host",
-    "swarm": "nodes, roles, labels, certificates",
-    "network": "networks, names, ports, isolation",
-    "security": "what confines each agent; the CIS Docker Benchmark",
-    "gpu": "drivers, and which agent sees which GPU",
-    "agents": "replicas, answers, limits",
-    "data": "volumes and secrets",
-}
 SSH_KEYS = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_key", "ssh_known_hosts_file")
 EXPECTED = pytest.StashKey[Expected]()
 INVENTORY = pytest.StashKey[Mapping[str, InventoryHost]]()
@@ -42,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--inventory", type=Path, required=True, help="the inventory whose fleet is judged")
     group.addoption("--group", action="append", default=[], help="only the agents of this group")
     group.addoption("--host", action="append", default=[], help="only this host and its agents")
+    record.pytest_addoption(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     groups, hosts = config.getoption("group"), config.getoption("host")
     _refuse("group", groups, run.fleet.chosen_groups)
     _refuse("host", hosts, tuple(run.fleet.hosts))
+    strict, json = config.getoption("strict_verify"), config.getoption("verify_json")
+    config.pluginmanager.register(record.Record(config.getoption("inventory"), AREAS, strict, json))
     config.stash[EXPECTED] = Expected(run.fleet, groups, hosts)
     config.stash[INVENTORY] = {name: run.state.inventory.get_host(name) for name in run.fleet.hosts}
 
