@@ -25,7 +25,7 @@ def pc2_off(fleet: Checkout) -> Iterator[None]:
     lab.engine.run("stop", host_named("pc2").container)
     yield
     lab.up()
-    fleet.deploy().ok()
+    fleet.restore()
 
 
 @pytest.mark.usefixtures("pc2_off")

@@ -69,7 +69,7 @@ def slow_hands(fleet: Checkout) -> Iterator[Checkout]:
     """A kernel setting that somebody changed by hand."""
     on_host("mainpc", "sysctl -q -w net.core.somaxconn=128")
     yield fleet
-    fleet.deploy().ok()
+    fleet.restore()
 
 
 def test_2_when_something_differs(slow_hands: Checkout, way: Callable[[Checkout, str], Finished]) -> None:

@@ -161,7 +161,7 @@ def twin_at_rest(fleet: Checkout) -> Iterator[None]:
     yield
     if look("mainpc", f"docker volume inspect {VOLUME} --format '{{{{len .Options}}}}'") != "0":
         on_host("mainpc", f"docker volume rm -f {VOLUME}")
-    fleet.deploy().ok()
+    fleet.restore()
 
 
 def test_the_table_is_as_long_as_it_must_be_and_names_nothing_twice() -> None:

@@ -52,7 +52,7 @@ def drifted(fleet: Checkout) -> Iterator[Checkout]:
     on_host(MAINPC, f"docker service update -q --detach --env-add DB_PASSWORD=planted-value {REGISTRY}")
     on_host(PC2, f"sysctl -q -w {SOMAXCONN}=128")
     yield fleet
-    fleet.deploy().ok()
+    fleet.restore()
 
 
 def test_a_converged_fleet_has_no_plan_and_no_drift(fleet: Checkout) -> None:
