@@ -1,0 +1,154 @@
+"""`cascade verify` passes on a sound fleet, catches every sabotage, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from lab.errors import LabError
+from lab.hosts import HOSTS
+from lab.polling import until
+from tests.lab.conftest import Checkout, Finished, look, on_host, steady
+from tests.lab.sabotages import SABOTAGES, Sabotage
+
+AT_LEAST = 30
+# Everything that a person or a package keeps on a host: name, mode, owner, size and time of each file.
+FILES = (
+    "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /dev \\)"
+    " -prune -o -path /var/lib/docker -prune -o -printf '%p %m %u %g %s %T@\\n' | sort | sha256sum"
+)
+PACKAGES = "dpkg-query -W | sha256sum"
+PROCESSES_OF_THE_ENGINE = "docker ps -a --no-trunc --format '{{.ID}} {{.Image}} {{.State}}' | sort"
+OBJECTS = (
+    "docker images -a --no-trunc -q | sort; docker volume ls -q | sort; docker network ls --no-trunc -q | sort;"
+    " docker service ls -q | xargs -r docker service inspect; docker node ls -q | xargs -r docker node inspect"
+)
+
+
+def verify(checkout: Checkout, *options: str) -> Finished:
+    return checkout.run_alone("cascade", "verify", "inventories/lab.py", "--json", *options)
+
+
+def wrong(document: Any) -> dict[tuple[str, str], str]:
+    """The tests that did not pass by sentence and subject, each with what it saw."""
+    return {
+        (one["test"], one["subject"]): one["reason"]
+        for one in document["results"]
+        if one["outcome"] in ("failed", "unknown")
+    }
+
+
+def state_of(host: str) -> dict[str, str]:
+    """What a host is made of."""
+    asked = {
+        "files": FILES,
+        "packages": PACKAGES,
+        "containers": PROCESSES_OF_THE_ENGINE,
+        "objects": OBJECTS if host == "mainpc" else "true",
+    }
+    return {name: look(host, command) for name, command in asked.items()}
+
+
+@pytest.fixture(scope="module")
+def sound(
+    fleet: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Any, Any, ElementTree.Element]:
+    """A verification of the whole fleet, what the hosts were made of before and after it, and its junit XML."""
+    fleet.restore()
+    steady()
+    junit = tmp_path_factory.mktemp("verified") / "junit.xml"
+    before = {host.name: state_of(host.name) for host in HOSTS}
+    done = verify(fleet, "--junit", str(junit))
+    after = {host.name: state_of(host.name) for host in HOSTS}
+    assert done.code in (0, 2), done.err
+    return done.document, before, after, ElementTree.parse(junit).getroot()
+
+
+def test_a_sound_fleet_passes_and_what_the_lab_lacks_is_counted_apart(sound: Any) -> None:
+    document, *_ = sound
+    assert wrong(document) == {}
+    assert document["exit_code"] == 0
+    areas = {one["area"] for one in document["results"] if one["outcome"] == "passed"}
+    assert areas >= {"host", "docker", "swarm", "network", "security", "agents", "data"}
+    assert all(one["reason"] for one in document["results"] if one["outcome"] in ("not there", "excepted"))
+
+
+def test_every_agent_is_judged_in_every_area_that_is_about_agents(sound: Any) -> None:
+    document, *_ = sound
+    judged = {(one["area"], one["subject"]) for one in document["results"]}
+    agents = {subject for area, subject in judged if area == "agents"}
+    assert len(agents) == 69
+    assert {subject for area, subject in judged if area == "security"} >= agents
+
+
+def test_junit_has_the_same_tests(sound: Any) -> None:
+    document, _, _, junit = sound
+    assert len(junit.findall(".//testcase")) == len(document["results"])
+
+
+def test_nothing_on_the_hosts_changes(sound: Any) -> None:
+    _, before, after, _ = sound
+    assert after == before
+
+
+def test_where_nothing_may_be_missing_what_the_lab_lacks_fails(fleet: Checkout) -> None:
+    done = verify(fleet, "--strict", "--area", "gpu")
+    assert done.code == 2
+    assert done.document["counts"]["not there"] == 0
+    assert done.document["counts"]["failed"] > 0
+    assert all(reason.startswith("not there: ") for reason in wrong(done.document).values())
+
+
+@pytest.fixture(scope="module")
+def sabotaged(fleet: Checkout) -> Iterator[dict[tuple[str, str], str]]:
+    """What a verification says after every sabotage at once; then the fleet is sound again."""
+    steady()
+    try:
+        for sabotage in SABOTAGES:
+            sabotage.make()
+        settled()
+        yield wrong(verify(fleet).document)
+    finally:
+        for sabotage in SABOTAGES:
+            if sabotage.undo:
+                on_host(sabotage.host, sabotage.undo)
+        fleet.restore()
+        steady()
+
+
+def settled() -> None:
+    """Waits until no service is being updated, and each runs as many replicas as it is to."""
+    command = "docker service ls -q | xargs docker service inspect --format '{{json .}}'"
+
+    def attempt() -> None:
+        services = [json.loads(line) for line in on_host("mainpc", command).splitlines()]
+        busy = [
+            one["Spec"]["Name"]
+            for one in services
+            if (one.get("UpdateStatus") or {}).get("State") not in (None, "completed")
+        ]
+        if busy:
+            raise LabError("the Swarm", f"still updates {', '.join(busy)}", "look at their tasks")
+
+    until("the Swarm", attempt, timeout_s=120, next_step="look at the services' tasks")
+
+
+def test_the_table_of_sabotages_is_as_long_as_it_must_be() -> None:
+    assert len({one.name for one in SABOTAGES}) == len(SABOTAGES) >= AT_LEAST
+    assert len({(one.caught, one.subject) for one in SABOTAGES}) == len(SABOTAGES)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda one: one.name.replace(" ", "-"))
+def test_a_sabotage_is_caught_by_the_test_that_names_it(
+    sabotage: Sabotage, sabotaged: dict[tuple[str, str], str]
+) -> None:
+    assert (sabotage.caught, sabotage.subject) in sabotaged
+
+
+def test_nothing_but_the_sabotages_is_caught(sabotaged: dict[tuple[str, str], str]) -> None:
+    expected = {(test, one.subject) for one in SABOTAGES for test in (one.caught, *one.beside)}
+    assert {found: seen for found, seen in sabotaged.items() if found not in expected} == {}

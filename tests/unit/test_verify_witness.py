@@ -1,0 +1,80 @@
+"""The witness that verification sends to hosts: how it reads what resolvers and servers answer."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+import pytest
+
+from tests.verify import remote_witness as witness
+
+QUESTION = b"\4web1\4core\0" + struct.pack("!2H", 1, 1)
+POINTER = b"\xc0\x0c"
+
+
+def header(answers: int) -> bytes:
+    return struct.pack("!6H", 4919, 0x8180, 1, answers, 0, 0)
+
+
+def address(text: str, name: bytes = POINTER) -> bytes:
+    return name + struct.pack("!2HIH", 1, 1, 600, 4) + socket.inet_aton(text)
+
+
+def test_every_address_of_an_answer_is_read() -> None:
+    answer = header(2) + QUESTION + address("10.0.0.3") + address("10.0.0.4", b"\4web1\4core\0")
+    assert witness.addresses_in(answer, 12 + len(QUESTION)) == ["10.0.0.3", "10.0.0.4"]
+
+
+def test_what_is_no_address_is_passed_over() -> None:
+    other = POINTER + struct.pack("!2HIH", 5, 1, 600, 6) + b"\3abc\0\0"
+    answer = header(2) + QUESTION + other + address("10.0.0.3")
+    assert witness.addresses_in(answer, 12 + len(QUESTION)) == ["10.0.0.3"]
+
+
+def test_a_name_that_nobody_has_has_no_address() -> None:
+    assert witness.addresses_in(header(0) + QUESTION, 12 + len(QUESTION)) == []
+
+
+@contextmanager
+def server(said: bytes) -> Iterator[socket.socket]:
+    """The near end of a connection whose far end reads a request, says this and hangs up."""
+    near, far = socket.socketpair()
+
+    def answer() -> None:
+        with far:
+            assert far.recv(65536).startswith(b"GET /health HTTP/1.0\r\nHost: here\r\n")
+            far.sendall(said)
+
+    thread = Thread(target=answer)
+    thread.start()
+    with near:
+        yield near
+    thread.join()
+
+
+def test_an_answer_has_a_status_and_a_body() -> None:
+    with server(b"HTTP/1.0 503 Service Unavailable\r\nX: y\r\n\r\nill") as near:
+        assert witness.answer_to(near, "here", "/health") == (503, b"ill")
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_10.0\r\n", b"HTTP/1.0 well\r\n\r\n"])
+def test_what_does_not_speak_http_is_no_answer(said: bytes) -> None:
+    with server(said) as near, pytest.raises(ValueError, match="no HTTP"):
+        witness.answer_to(near, "here", "/health")
+
+
+def test_a_mount_is_read_as_the_kernel_writes_it() -> None:
+    found = witness.mount("36 35 98:0 /mnt1 /mnt2 ro,noatime master:1", "ext3 /dev/root rw,errors=continue")
+    assert (found["device"], found["root"], found["target"]) == ("98:0", "/mnt1", "/mnt2")
+    assert (found["options"], found["kind"], found["source"]) == (["ro", "noatime"], "ext3", "/dev/root")
+
+
+def test_nobody_listening_is_an_answer_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert witness.ask("connect", "127.0.0.1", port) == "127.0.0.1"
+    assert witness.ask("connect", "127.0.0.1", port)["error"].startswith("ConnectionRefusedError")
