@@ -76,3 +76,212 @@ def _host(key: str, value: object) -> Callable[[Any], None]:
 
 def _without_health_check(body: Any) -> None:
     body["Healthcheck"] = {"Test": ["NONE"]}
+
+
+def _volume_of(folder: str) -> str:
+    return f"$(docker volume inspect {folder} --format '{{{{.Mountpoint}}}}')"
+
+
+ON_HOSTS = (
+    Sabotage(
+        "a kernel setting was changed",
+        "mainpc",
+        "sysctl -q -w net.core.somaxconn=128",
+        "the kernel has every declared setting",
+        "mainpc",
+    ),
+    Sabotage(
+        "the file of kernel settings was emptied",
+        "pc2",
+        "echo > /etc/sysctl.d/90-cascade.conf",
+        "every declared kernel setting outlives a reboot",
+        "pc2",
+    ),
+    Sabotage(
+        "a package was removed",
+        "pc2",
+        "apt-get remove -y -q curl",
+        "every declared package is installed",
+        "pc2",
+    ),
+    Sabotage(
+        "the clock is off",
+        "mainpc",
+        # The hosts of the lab share a clock that is not theirs to set.
+        "printf '#!/bin/sh\\nexec /bin/date --date=-90sec \"$@\"\\n' > /usr/local/bin/date;"
+        " chmod 755 /usr/local/bin/date",
+        "the clock is right",
+        "mainpc",
+        undo="rm /usr/local/bin/date",
+    ),
+    Sabotage(
+        "the engine no longer starts with its host",
+        "mainpc",
+        "systemctl disable -q docker.service",
+        "the engine runs and starts with its host",
+        "mainpc",
+    ),
+    Sabotage(
+        "the engine's settings were edited, and it did not read them",
+        "pc2",
+        f"sed -i 's/100m/1m/' {SETTINGS}",
+        "daemon json has every declared setting",
+        "pc2",
+        beside=("the running engine read daemon json as it is now",),
+    ),
+    Sabotage(
+        "the engine's socket was opened to everybody",
+        "mainpc",
+        "chmod 666 /run/docker.sock",
+        "the socket of the engine is closed to others",
+        "mainpc",
+        undo="chmod 660 /run/docker.sock",
+        beside=("the control passes or carries a reason",),
+    ),
+    Sabotage(
+        "a container runs under the system's name",
+        "pc2",
+        "docker run -d --name stray --label cascade.system=cascade --network none"
+        " $(docker images -q | head -n 1)",
+        "no host container of the system runs that no file declares",
+        "pc2",
+        undo="docker rm -f stray",
+    ),
+)
+
+OF_THE_SWARM = (
+    Sabotage(
+        "a label of a node is gone",
+        MANAGER,
+        "docker node update --label-rm gpu pc2",
+        "the node has the declared labels and no others",
+        "pc2",
+    ),
+    Sabotage(
+        "a node takes no more tasks",
+        MANAGER,
+        "docker node update --availability pause pc2",
+        "the host is a node that takes tasks",
+        "pc2",
+    ),
+    Sabotage(
+        "a service runs under the system's name",
+        MANAGER,
+        "docker service create -q --detach --name stray --replicas 0 --label cascade.system=cascade"
+        " --no-resolve-image $(docker images -q | head -n 1)",
+        "no service of the system runs that no file declares",
+        "",
+        undo="docker service rm stray",
+    ),
+    Sabotage(
+        "a service was removed",
+        MANAGER,
+        "docker service rm cascade-pc2-core_cache-manager",
+        "every replica runs on a host that its constraints admit",
+        "cascade-pc2-core_cache-manager",
+        beside=("*",),
+    ),
+    of_service(
+        "a service was scaled down",
+        "cascade-personality_tone-detector",
+        "--replicas 1",
+        "every replica runs on a host that its constraints admit",
+        "as many tasks of the service run as are declared",
+    ),
+)
+
+OF_AGENTS = (
+    of_service(
+        "an image was exchanged",
+        "cascade-personality_empathy-agent",
+        "--image made-by:hand",
+        "the image of every replica is the one of the files",
+    ),
+    of_service(
+        "a limit of memory was removed",
+        "cascade-auxiliary_proactive-agent",
+        "--limit-memory 0",
+        "the memory of every replica is limited by the kernel",
+    ),
+    of_service(
+        "a limit of processor time was changed",
+        "cascade-auxiliary_nllb-adapter",
+        "--limit-cpu 0.1",
+        "the processor time of every replica is limited by the kernel",
+    ),
+    of_service(
+        "a limit of processes was removed",
+        "cascade-auxiliary_chitchat-agent",
+        "--limit-pids 0",
+        "the number of processes of every replica is limited by the kernel",
+    ),
+    of_service(
+        "the bounds of a log are gone",
+        "cascade-auxiliary_translation-service",
+        "--log-driver json-file --log-opt max-size=1g",
+        "the log of every replica is kept and bounded as its file says",
+    ),
+    of_service(
+        "an agent was told another name",
+        "cascade-auxiliary_fixed-streaming-translation",
+        "--env-add AGENT_NAME=Nobody",
+        "every replica gets the environment of the image contract",
+    ),
+    of_service(
+        "a label of an agent is gone",
+        "cascade-personality_emotion-engine",
+        "--container-label-rm cascade.agent",
+        "every replica carries the labels of its agent group and system",
+    ),
+    Sabotage(
+        "an agent is deaf",
+        MANAGER,
+        "pkill -f 'nc -ll -p 7200 '",
+        "every replica listens at both its ports",
+        "cascade-core_service-registry",
+        undo="docker service update -q --detach --force cascade-core_service-registry",
+    ),
+)
+
+
+OF_NETWORKS = (
+    of_service(
+        "an agent was let out of its internal network",
+        "cascade-personality_dynamic-identity-agent",
+        "--network-add cascade-external",
+        "replicas have a way out only by a network that is not internal",
+        "every replica is on exactly the networks of its agent",
+    ),
+    Sabotage(
+        "isolation was opened to the hosts",
+        MANAGER,
+        f"docker network connect bridge {AUDIO}_audio-capture",
+        "replicas on internal networks alone reach no host",
+        f"{AUDIO}_audio-capture",
+        beside=(
+            "replicas have a way out only by a network that is not internal",
+            "every replica is on exactly the networks of its agent",
+        ),
+    ),
+    of_service(
+        "a name is gone",
+        "cascade-personality_mood-tracker-agent",
+        "--network-rm cascade-internal --network-add name=cascade-internal,alias=mood",
+        "every name of the agent leads to exactly its replicas from each host",
+    ),
+    of_service(
+        "a port was published",
+        "cascade-auxiliary_executor",
+        f"--publish-add published={FOREIGN_PORT},target=5606,mode=host",
+        "exactly the declared ports are published",
+        "the engine listens at no other port of the host",
+    ),
+    Sabotage(
+        "a host container was taken off its network",
+        MANAGER,
+        f"docker network disconnect cascade-internal {AUDIO}_wake-word-detector",
+        "every replica is on exactly the networks of its agent",
+        f"{AUDIO}_wake-word-detector",
+        beside=("*",),
+    ),
+)

@@ -16,6 +16,9 @@ from tests.lab.conftest import Checkout, Finished, look, on_host, steady
 from tests.lab.sabotages import SABOTAGES, Sabotage
 
 AT_LEAST = 30
+GREEDY = "cascade-ai-engine_vram-optimizer-agent"
+# More than the 512 MiB that it may have.
+APPETITE_MB = 700
 # Everything that a person or a package keeps on a host: name, mode, owner, size and time of each file.
 FILES = (
     "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /dev \\)"
@@ -152,3 +155,31 @@ def test_a_sabotage_is_caught_by_the_test_that_names_it(
 def test_nothing_but_the_sabotages_is_caught(sabotaged: dict[tuple[str, str], str]) -> None:
     expected = {(test, one.subject) for one in SABOTAGES for test in (one.caught, *one.beside)}
     assert {found: seen for found, seen in sabotaged.items() if found not in expected} == {}
+
+
+def test_an_agent_that_eats_more_than_its_memory_is_stopped_by_the_kernel_and_caught(fleet: Checkout) -> None:
+    before = steady()
+    on_host(
+        "mainpc",
+        "docker service update -q --detach --no-resolve-image"
+        f" --env-add STANDIN_EAT_MEMORY_MB={APPETITE_MB} {GREEDY}",
+    )
+    try:
+        ended = until("the kernel", out_of_memory, timeout_s=120, next_step="look at the agent's tasks")
+        assert ended["State"]["ExitCode"] == 137
+        found = verify(fleet, "-k", GREEDY)
+        assert found.code == 2
+        assert ("no task of the service keeps failing", GREEDY) in wrong(found.document)
+    finally:
+        fleet.restore()
+    after = steady()
+    assert {id_ for id_, item in before.items() if item["workload"] != GREEDY} <= after.keys()
+
+
+def out_of_memory() -> Any:
+    """The last container of the agent that was stopped because it had no memory left."""
+    command = f"docker ps -aq --filter label=com.docker.swarm.service.name={GREEDY} | xargs docker inspect"
+    ended = [one for one in json.loads(on_host("mainpc", command)) if one["State"]["OOMKilled"]]
+    if not ended:
+        raise LabError(GREEDY, "has not been stopped", "look at its limit of memory")
+    return ended[0]
