@@ -46,7 +46,7 @@ class Question:
 
     `names` (name): the addresses that Docker's resolver gives. `reach` (name, port): whether each of those
     takes a connection. `connect` (address, port, seconds): the address at the other end. `http` (address,
-    port, path): the status of the answer.
+    port, path): the status of the answer. `answered` (name, port, path): the status from each of its addresses.
     """
 
     asker: Replica
@@ -127,6 +127,12 @@ class Evidence:
             found.setdefault(replica, {})[path] = answers[question]
         return found
 
+    def service(self, name: str) -> Mapping[str, Any]:
+        """A service as the manager has it."""
+        found = [one for one in self.manager["services"] if one["Spec"]["Name"] == name]
+        assert found, f"{name}: the manager has no such service"
+        return dict(found[0])
+
     def answers(self, questions: Iterable[Question]) -> Mapping[Question, Any]:
         """What came back, asked on all hosts at once; a failure is {"error": why}."""
         asked: dict[str, dict[int, list[Question]]] = {name: {} for name in self.machines}
@@ -147,6 +153,7 @@ class Evidence:
             container["Id"]: {
                 "pid": container["State"]["Pid"],
                 "paths": self._expected.paths_of(workload_of(container)),
+                "variables": self._expected.variables_of(workload_of(container)),
             }
             for container in self.engines[host]["containers"]
             if workload_of(container) in self._expected.workloads
