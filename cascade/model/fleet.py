@@ -46,7 +46,7 @@ def _check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
 class FleetSettings(Strict):
     """What group_data says about the system as a whole.
 
-    `monitoring` names the agent that reads the `/metrics` of the others; nothing is deployed on account of it.
+    `monitoring` names the agent that reads the `/metrics` of the others; it changes nothing that is deployed.
     """
 
     system: Annotated[str, AfterValidator(_check_system)]

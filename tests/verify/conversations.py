@@ -50,7 +50,7 @@ class Conversations:
 
     @Remembered
     def doors(self) -> Mapping[str, Answers]:
-        """What published ports answer to the other hosts."""
+        """Who answers the other hosts at the ports that an agent publishes."""
         return self._heard(self._about_doors)
 
     def shared_networks(self, one: Workload, other: Workload) -> set[str]:

@@ -46,7 +46,7 @@ class Question:
 
     `names` (name): the addresses that Docker's resolver gives. `reach` (name, port): whether each of those
     takes a connection. `connect` (address, port, seconds): the address at the other end. `http` (address,
-    port, path): the status of the answer. `answered` (name, port, path): the status from each of its addresses.
+    port, path): the status of the answer. `answered` (name, port, path): that of each address of a name.
     """
 
     asker: Replica

@@ -79,7 +79,7 @@ class Expected:
         return [*declared.contract(), "REPLICA_SLOT"] if declared else []
 
     def rlimits_of(self, workload: Workload) -> dict[str, tuple[int, int]]:
-        """Soft and hard limits of its processes, without those that its hosts are said to be unable to set."""
+        """Soft and hard limits of its processes, but for what its hosts are said to be unable to set."""
         absent = {name for host in self.fleet.meeting(workload.constraints) for name in host.absent}
         found = {name: (limit.soft, limit.hard) for name, limit in workload.service.ulimits.items()}
         if "open-files" in absent and workload.service.ulimits.get("nofile") == LIMITS["nofile"]:

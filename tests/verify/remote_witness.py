@@ -1,7 +1,7 @@
 """Runs on a host, as root: what its engine answers and what its kernel holds, read and never changed.
 
-`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes`, `files` or `probes`. Standard
-library of python3-minimal only, and nothing of Cascade.
+`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes`, `files` or `probes`.
+Standard library of python3-minimal only, and nothing of Cascade.
 """
 
 import json
@@ -136,7 +136,7 @@ def limit(pid: int, name: str) -> "str | None":
 
 
 def rlimits(pid: int) -> "dict[str, list[str]]":
-    """Soft and hard limit by the kernel's name. Source: Linux, fs/proc/base.c: names are 25 characters wide."""
+    """Soft and hard limit by the kernel's name, 25 characters wide. Source: Linux, fs/proc/base.c."""
     with open("/proc/%d/limits" % pid) as file:
         return {line[:25].strip(): line[25:].split()[:2] for line in file}
 
