@@ -19,6 +19,8 @@ Read = TypeVar("Read")
 Container = Mapping[str, Any]
 
 WITNESS = Path(__file__).with_name("remote_witness.py").read_text()
+# Where a host keeps the secrets of its host containers: in memory, and sealed.
+SECRETS = ("/run/cascade/secrets", "/var/lib/cascade/secrets")
 SERVICE = "com.docker.swarm.service.name"
 
 
@@ -112,6 +114,17 @@ class Evidence:
         return {name: tuple(of_one) for name, of_one in found.items()}
 
     @Remembered
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is at the place of each volume, and in the folders of secrets, by host and path."""
+        return self.on_each(lambda name: self._witness(name, "files", self._places(name)))
+
+    def volume(self, host: str, name: str) -> Mapping[str, Any]:
+        """A volume as the engine of a host has it."""
+        found = [one for one in self.engines[host]["volumes"] if one["Name"] == name]
+        assert found, f"{host} has no volume {name}"
+        return dict(found[0])
+
+    @Remembered
     def own_answers(self) -> Mapping[str, Mapping[str, Any]]:
         """By replica: the status of GET /health and /metrics, asked in its own network."""
         asked = {
@@ -147,6 +160,9 @@ class Evidence:
         """What is read from each host, from all at the same time."""
         with ThreadPoolExecutor(len(self.machines)) as pool:
             return dict(zip(self.machines, pool.map(read, self.machines), strict=True))
+
+    def _places(self, host: str) -> Mapping[str, list[str]]:
+        return {"at": [one["Mountpoint"] for one in self.engines[host]["volumes"]], "below": [*SECRETS]}
 
     def _processes(self, host: str) -> Mapping[str, Any]:
         request = {

@@ -73,6 +73,7 @@ def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
     beside = fellows(pid)
     return {
         "status": status(pid),
+        "beside": beside,
         "users": sorted({status(one)["Uid"].split()[1] for one in beside if alive(one)}, key=int),
         "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
         "apparmor": first_line("/proc/%d/attr/current" % pid),
@@ -211,15 +212,15 @@ def stated(path: str) -> "dict[str, Any] | None":
     }
 
 
-def files(folders: list[str]) -> "dict[str, dict[str, Any] | None]":
-    """What is at some paths, and below them; never what is in it."""
+def files(request: "dict[str, list[str]]") -> "dict[str, dict[str, Any] | None]":
+    """What is at these paths, and below some of them; never what is in it."""
     below = [
         os.path.join(where, name)
-        for path in folders
-        for where, folders_there, files_there in os.walk(path)
-        for name in (*folders_there, *files_there)
+        for path in request["below"]
+        for where, folders, plain in os.walk(path)
+        for name in (*folders, *plain)
     ]
-    return {path: stated(path) for path in (*folders, *below)}
+    return {path: stated(path) for path in (*request["at"], *request["below"], *below)}
 
 
 def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":

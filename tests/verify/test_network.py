@@ -96,22 +96,32 @@ def test_replicas_have_a_way_out_only_by_a_network_that_is_not_internal(
     assert {name: found for name, found in routes.items() if bool(found) != leads_out} == {}
 
 
-def test_replicas_on_internal_networks_alone_reach_no_host(
-    workload: Workload, conversations: Conversations
+def test_agents_on_internal_networks_alone_do_not_reach_the_host(
+    node: Host, conversations: Conversations
 ) -> None:
-    if not conversations.is_closed(workload):
-        pytest.skip("one of its networks leads out")
-    answers = conversations.ways_out[workload.name]
-    assert answers, f"{workload.name}: no container of it runs on any host"
+    place = (node.swarm_address, node.ssh_port)
+    answers = {
+        question: answer
+        for found in conversations.ways_out.values()
+        for question, answer in found.items()
+        if question.arguments[:2] == place
+    }
+    if not answers:
+        pytest.skip("no agent runs that is on internal networks alone")
     assert {_words(question): answer for question, answer in answers.items() if _came_in(answer)} == {}
 
 
-def test_agents_that_share_no_network_with_the_group_neither_find_nor_reach_its_agents(
-    group: tuple[Workload, ...], conversations: Conversations
+def test_agents_of_the_host_neither_find_nor_reach_those_with_whom_they_share_no_network(
+    node: Host, conversations: Conversations
 ) -> None:
-    answers = {key: answer for one in group for key, answer in conversations.outsiders[one.name].items()}
+    answers = {
+        question: answer
+        for found in conversations.outsiders.values()
+        for question, answer in found.items()
+        if question.asker.host == node.name
+    }
     if not answers:
-        pytest.skip("every agent shares a network with each of its agents")
+        pytest.skip("all agents share a network")
     assert {_words(question): answer for question, answer in answers.items() if _came_in(answer)} == {}
 
 
