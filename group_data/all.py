@@ -12,6 +12,9 @@ phases = (
     ("cascade-pc2-core", "cascade-pc2-apps"),
 )
 
+# Two have this name, one on each machine.
+monitoring = "ObservabilityHub"
+
 networks = (
     Overlay(name="cascade-internal", subnet="172.20.0.0/16", internal=True),
     Overlay(name="cascade-external"),

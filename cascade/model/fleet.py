@@ -44,7 +44,10 @@ def _check_command(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class FleetSettings(Strict):
-    """What group_data says about the system as a whole."""
+    """What group_data says about the system as a whole.
+
+    `monitoring` names the agent that reads the `/metrics` of the others; it changes nothing that is deployed.
+    """
 
     system: Annotated[str, AfterValidator(_check_system)]
     phases: tuple[tuple[str, ...], ...]
@@ -52,6 +55,7 @@ class FleetSettings(Strict):
     swarm_pool: SwarmPool
     images: dict[str, ImageSource]
     health_timing: HealthTiming = HealthTiming()
+    monitoring: str | None = None
     releases_kept: Annotated[int, Field(ge=2, le=1000)] = 10
     on_drift: Annotated[tuple[str, ...], AfterValidator(_check_command)] = ()
     secrets: Annotated[str, Field(min_length=1)] = "group_data/secrets"
@@ -421,6 +425,15 @@ def _listening_problems(fleet: Fleet) -> Iterator[Problem]:
                 yield Problem(group.file, path, f"{who} on {port.target}", fix)
 
 
+def _monitoring_problems(fleet: Fleet) -> Iterator[Problem]:
+    name = fleet.settings.monitoring
+    known = sorted({agent.name for _, _, service in fleet.services for agent in service.agents})
+    if name is not None and name not in known:
+        reason = f"no group has an agent {shown(name)}"
+        fix = f"write the name of an agent, like {known[0]}" if known else "remove it"
+        yield Problem(SETTINGS, "monitoring", reason, fix)
+
+
 def _constraint_problems(fleet: Fleet) -> Iterator[Problem]:
     for group, name, service in fleet.services:
         for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
@@ -607,6 +620,7 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_network_problems, "networks"),
     (_attachment_problems, "networks"),
     (_listening_problems, ""),
+    (_monitoring_problems, "groups"),
     (_constraint_problems, ""),
     (_budget_problems, ""),
     (_service_name_problems, ""),

@@ -20,6 +20,7 @@ from cascade.model.host import Host
 from cascade.model.workload import Workload
 from operations.session import load
 from tests.verify import record
+from tests.verify.conversations import Conversations
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
 from tests.verify.reach import ssh_config
@@ -114,6 +115,12 @@ def _machine(name: str, config: Path) -> Machine:
         pytest.exit(f"{name}: SSH: {user.stderr.strip()}", returncode=UNREACHABLE)
     sudo = user.stdout.strip() != "0"
     return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=sudo)
+
+
+@pytest.fixture(scope="session")
+def conversations(evidence: Evidence, expected: Expected) -> Conversations:
+    """What agents and hosts hear of each other."""
+    return Conversations(evidence, expected)
 
 
 @pytest.fixture

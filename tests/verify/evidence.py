@@ -19,6 +19,8 @@ Read = TypeVar("Read")
 Container = Mapping[str, Any]
 
 WITNESS = Path(__file__).with_name("remote_witness.py").read_text()
+# Where a host keeps the secrets of its host containers: in memory, and sealed.
+SECRETS = ("/run/cascade/secrets", "/var/lib/cascade/secrets")
 SERVICE = "com.docker.swarm.service.name"
 
 
@@ -46,7 +48,7 @@ class Question:
 
     `names` (name): the addresses that Docker's resolver gives. `reach` (name, port): whether each of those
     takes a connection. `connect` (address, port, seconds): the address at the other end. `http` (address,
-    port, path): the status of the answer.
+    port, path): the status of the answer. `answered` (name, port, path): that of each address of a name.
     """
 
     asker: Replica
@@ -112,6 +114,17 @@ class Evidence:
         return {name: tuple(of_one) for name, of_one in found.items()}
 
     @Remembered
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is at the place of each volume, and in the folders of secrets, by host and path."""
+        return self.on_each(lambda name: self._witness(name, "files", self._places(name)))
+
+    def volume(self, host: str, name: str) -> Mapping[str, Any]:
+        """A volume as the engine of a host has it."""
+        found = [one for one in self.engines[host]["volumes"] if one["Name"] == name]
+        assert found, f"{host} has no volume {name}"
+        return dict(found[0])
+
+    @Remembered
     def own_answers(self) -> Mapping[str, Mapping[str, Any]]:
         """By replica: the status of GET /health and /metrics, asked in its own network."""
         asked = {
@@ -126,6 +139,12 @@ class Evidence:
         for (replica, path), question in asked.items():
             found.setdefault(replica, {})[path] = answers[question]
         return found
+
+    def service(self, name: str) -> Mapping[str, Any]:
+        """A service as the manager has it."""
+        found = [one for one in self.manager["services"] if one["Spec"]["Name"] == name]
+        assert found, f"{name}: the manager has no such service"
+        return dict(found[0])
 
     def answers(self, questions: Iterable[Question]) -> Mapping[Question, Any]:
         """What came back, asked on all hosts at once; a failure is {"error": why}."""
@@ -142,11 +161,15 @@ class Evidence:
         with ThreadPoolExecutor(len(self.machines)) as pool:
             return dict(zip(self.machines, pool.map(read, self.machines), strict=True))
 
+    def _places(self, host: str) -> Mapping[str, list[str]]:
+        return {"at": [one["Mountpoint"] for one in self.engines[host]["volumes"]], "below": [*SECRETS]}
+
     def _processes(self, host: str) -> Mapping[str, Any]:
         request = {
             container["Id"]: {
                 "pid": container["State"]["Pid"],
                 "paths": self._expected.paths_of(workload_of(container)),
+                "variables": self._expected.variables_of(workload_of(container)),
             }
             for container in self.engines[host]["containers"]
             if workload_of(container) in self._expected.workloads

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from cascade.model.compose import Port
 from cascade.model.fleet import Fleet
+from cascade.model.hardening import LIMITS
 from cascade.model.host import Host
 from cascade.model.networks import Overlay
 from cascade.model.workload import Workload
@@ -71,5 +73,35 @@ class Expected:
         secrets = (use.path for _, use in workload.secret_files)
         return ["/", *(mount.target for mount in workload.mounts), *secrets, *DEVICES]
 
+    def variables_of(self, name: str) -> list[str]:
+        """The variables that the image contract promises an agent."""
+        declared = self.workloads[name].declared
+        return [*declared.contract(), "REPLICA_SLOT"] if declared else []
 
+    def rlimits_of(self, workload: Workload) -> dict[str, tuple[int, int]]:
+        """Soft and hard limits of its processes, but for what its hosts are said to be unable to set."""
+        absent = {name for host in self.fleet.meeting(workload.constraints) for name in host.absent}
+        found = {name: (limit.soft, limit.hard) for name, limit in workload.service.ulimits.items()}
+        if "open-files" in absent and workload.service.ulimits.get("nofile") == LIMITS["nofile"]:
+            del found["nofile"]
+        if workload.realtime and "realtime" not in absent:
+            found["rtprio"] = REALTIME
+        return found
+
+    def published(self, workload: Workload) -> tuple[Port, ...]:
+        """The ports that can be published where it runs: on Swarm's ingress network only with IPVS."""
+        lacking = any("ipvs" in host.absent for host in self.fleet.meeting(workload.constraints))
+        return tuple(port for port in workload.ports if not (lacking and self.in_ingress(workload, port)))
+
+    def in_ingress(self, workload: Workload, port: Port) -> bool:
+        """Whether a port is published on every host; those of a host container are on its own."""
+        return workload.kind == "service" and port.mode == "ingress"
+
+    def balanced(self, workload: Workload) -> bool:
+        """Whether its names lead to a virtual address, for the sake of the ports that it publishes."""
+        return any(self.in_ingress(workload, port) for port in self.published(workload))
+
+
+# Source: docs/reference/group-files.md, realtime_priority.
+REALTIME = (95, 95)
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", *(f"/dev/nvidia{number}" for number in range(8)))

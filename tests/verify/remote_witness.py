@@ -1,7 +1,7 @@
 """Runs on a host, as root: what its engine answers and what its kernel holds, read and never changed.
 
-`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes` or `probes`. Standard
-library of python3-minimal only, and nothing of Cascade.
+`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes`, `files` or `probes`.
+Standard library of python3-minimal only, and nothing of Cascade.
 """
 
 import json
@@ -66,18 +66,20 @@ def engine(_: Any) -> dict[str, Any]:
 
 def processes(request: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """By name: what the kernel has of a process and of the others in its control group."""
-    return {name: process(one["pid"], one["paths"]) for name, one in request.items()}
+    return {name: process(**one) for name, one in request.items()}
 
 
-def process(pid: int, paths: list[str]) -> dict[str, Any]:
+def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
     beside = fellows(pid)
     return {
         "status": status(pid),
+        "beside": beside,
         "users": sorted({status(one)["Uid"].split()[1] for one in beside if alive(one)}, key=int),
         "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
         "apparmor": first_line("/proc/%d/attr/current" % pid),
         "limits": {name: limit(pid, name) for name in LIMITS},
-        "open_files": open_files(pid),
+        "rlimits": rlimits(pid),
+        "environment": environment(pid, variables),
         "mounts": mounts(pid),
         "listening": sorted({port for port, _, state in sockets(pid) if state == LISTENING}),
         "default_routes": default_routes(pid),
@@ -134,9 +136,17 @@ def limit(pid: int, name: str) -> "str | None":
     return found
 
 
-def open_files(pid: int) -> "list[str]":
+def rlimits(pid: int) -> "dict[str, list[str]]":
+    """Soft and hard limit by the kernel's name, 25 characters wide. Source: Linux, fs/proc/base.c."""
     with open("/proc/%d/limits" % pid) as file:
-        return next(line.split()[3:5] for line in file if line.startswith("Max open files"))
+        return {line[:25].strip(): line[25:].split()[:2] for line in file}
+
+
+def environment(pid: int, names: list[str]) -> dict[str, str]:
+    """Only the variables of these names: others may hold what nobody should see."""
+    with open("/proc/%d/environ" % pid) as file:
+        pairs = [entry.partition("=") for entry in file.read().split("\0")]
+    return {name: value for name, _, value in pairs if name in names}
 
 
 def mounts(pid: int) -> "list[dict[str, Any]]":
@@ -200,6 +210,17 @@ def stated(path: str) -> "dict[str, Any] | None":
         "inode": found.st_ino,
         "rdev": found.st_rdev,
     }
+
+
+def files(request: "dict[str, list[str]]") -> "dict[str, dict[str, Any] | None]":
+    """What is at these paths, and below some of them; never what is in it."""
+    below = [
+        os.path.join(where, name)
+        for path in request["below"]
+        for where, folders, plain in os.walk(path)
+        for name in (*folders, *plain)
+    ]
+    return {path: stated(path) for path in (*request["at"], *request["below"], *below)}
 
 
 def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":
@@ -289,7 +310,13 @@ def takes(address: str, port: int) -> bool:
     return True
 
 
+def answered(name: str, port: int, path: str) -> "dict[str, Any]":
+    """The status of the answer of each address of a name."""
+    return {address: ask("http", address, port, path) for address in addresses_of(name)}
+
+
 KINDS: "dict[str, Callable[..., Any]]" = {
+    "answered": answered,
     "connect": connected,
     "http": http_status,
     "names": addresses_of,
@@ -298,6 +325,7 @@ KINDS: "dict[str, Callable[..., Any]]" = {
 PARTS: "dict[str, Callable[[Any], Any]]" = {
     "engine": engine,
     "processes": processes,
+    "files": files,
     "probes": probes,
     "asked": asked,
 }

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from cascade.model.agent import Agent
 from cascade.model.workload import Workload
+from tests.verify.conversations import Conversations
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
+from tests.verify.limits import cpu_quotas, unequal_limits
 
 Replicas = tuple[Replica, ...]
 # The kernel limits whole pages.
 PAGE = 4096
+# By which agents are known to belong to a system.
+LABELS = ("cascade.agent", "cascade.group", "cascade.system")
+RECORDED = ("cascade.digest", "cascade.release")
 
 
 def test_every_replica_runs_on_a_host_that_its_constraints_admit(
@@ -25,6 +31,59 @@ def test_no_replica_was_started_again_by_its_engine(replicas: Replicas) -> None:
     assert [str(one) for one in replicas if one.container["RestartCount"]] == []
 
 
+def test_every_replica_runs_exactly_the_image_that_it_is_pinned_to(
+    workload: Workload, replicas: Replicas, evidence: Evidence
+) -> None:
+    if workload.kind == "service":
+        spec = evidence.service(workload.name)["Spec"]["TaskTemplate"]["ContainerSpec"]
+        assert {one.container["Config"]["Image"] for one in replicas} == {spec["Image"]}
+    for one in replicas:
+        named, runs = one.container["Config"]["Image"], one.container["Image"]
+        assert named == runs or "@sha256:" in named, (
+            f"{one} runs {named}, which may be another image tomorrow"
+        )
+
+
+def test_the_image_of_every_replica_is_the_one_of_the_files(
+    workload: Workload, replicas: Replicas, expected: Expected
+) -> None:
+    pin = expected.fleet.images[workload.service.image]
+    if isinstance(pin, ValueError):
+        pytest.skip(f"nobody here knows which image is meant: {pin}")
+    assert {str(one): one.container["Config"]["Image"] for one in replicas} == {
+        str(one): pin for one in replicas
+    }
+
+
+def test_every_replica_carries_the_labels_of_its_agent_group_and_system(
+    workload: Workload, replicas: Replicas, expected: Expected
+) -> None:
+    own = dict(zip(LABELS, (workload.agent, workload.group, expected.fleet.settings.system), strict=True))
+    carried = {str(one): one.container["Config"]["Labels"] for one in replicas}
+    assert {name: {key: labels.get(key) for key in own} for name, labels in carried.items()} == dict.fromkeys(
+        carried, own
+    )
+
+
+def test_the_agent_is_labelled_with_what_was_deployed_and_by_which_release(
+    workload: Workload, replicas: Replicas, evidence: Evidence
+) -> None:
+    in_swarm = workload.kind == "service"
+    labels = evidence.service(workload.name)["Spec"]["Labels"] if in_swarm else {}
+    carriers = [labels] if in_swarm else [one.container["Config"]["Labels"] for one in replicas]
+    assert [key for carrier in carriers for key in (*LABELS, *RECORDED) if not carrier.get(key)] == []
+
+
+def test_every_replica_gets_the_environment_of_the_image_contract(
+    workload: Workload, replicas: Replicas
+) -> None:
+    contract = _declared(workload).contract()
+    got = {str(one): dict(one.process["environment"]) for one in replicas}
+    slots = {name: variables.pop("REPLICA_SLOT", "") for name, variables in got.items()}
+    assert got == dict.fromkeys(got, contract)
+    assert {name: slot for name, slot in slots.items() if not slot.isdecimal()} == {}
+
+
 def test_the_memory_of_every_replica_is_limited_by_the_kernel(workload: Workload, replicas: Replicas) -> None:
     limit = workload.share.memory_limit
     if limit is None:
@@ -34,13 +93,97 @@ def test_the_memory_of_every_replica_is_limited_by_the_kernel(workload: Workload
     }
 
 
+def test_the_processor_time_of_every_replica_is_limited_by_the_kernel(
+    workload: Workload, replicas: Replicas
+) -> None:
+    limit = workload.share.cpu_limit
+    if limit is None:
+        pytest.skip("its file sets no limit of processors")
+    has = {str(one): one.process["limits"] for one in replicas}
+    assert {
+        name: (limits["cpu_quota"], limits["cpu_period"])
+        for name, limits in has.items()
+        if limits["cpu_quota"] not in cpu_quotas(limit, limits["cpu_period"])
+    } == {}
+
+
+def test_the_number_of_processes_of_every_replica_is_limited_by_the_kernel(
+    workload: Workload, replicas: Replicas
+) -> None:
+    limit = workload.service.pids
+    if not limit:
+        pytest.skip("its file allows any number of processes")
+    assert {str(one): one.process["limits"]["pids"] for one in replicas} == {
+        str(one): str(limit) for one in replicas
+    }
+
+
+def test_every_replica_has_the_resource_limits_of_its_file(
+    workload: Workload, replicas: Replicas, expected: Expected
+) -> None:
+    limits = expected.rlimits_of(workload)
+    if not limits:
+        pytest.skip("no limit is declared that its host can set")
+    found = {str(one): unequal_limits(one.process["rlimits"], limits) for one in replicas}
+    assert {name: unequal for name, unequal in found.items() if unequal} == {}
+
+
+def test_the_log_of_every_replica_is_kept_and_bounded_as_its_file_says(
+    workload: Workload, replicas: Replicas
+) -> None:
+    logs = workload.service.logging
+    assert {str(one): one.container["HostConfig"]["LogConfig"] for one in replicas} == {
+        str(one): {"Type": logs.driver, "Config": logs.options} for one in replicas
+    }
+
+
+def test_every_replica_listens_at_both_its_ports(workload: Workload, replicas: Replicas) -> None:
+    agent = _declared(workload)
+    listening = {str(one): one.process["listening"] for one in replicas}
+    deaf = {name: {agent.port, agent.health_port}.difference(ports) for name, ports in listening.items()}
+    assert {name: ports for name, ports in deaf.items() if ports} == {}
+
+
 def test_health_answers_well_in_every_replica(
     workload: Workload, replicas: Replicas, evidence: Evidence
 ) -> None:
-    if workload.declared is None:
-        pytest.skip("its file names no port for its health")
+    _declared(workload)
     answers = {str(one): evidence.own_answers[str(one)]["/health"] for one in replicas}
     assert {name: status for name, status in answers.items() if not _is_well(status)} == {}
+
+
+def test_the_engine_found_every_replica_healthy_when_it_last_asked(
+    workload: Workload, replicas: Replicas
+) -> None:
+    if not workload.checked:
+        pytest.skip("its file has no health check")
+    health = {str(one): (one.container["State"].get("Health") or {}).get("Status") for one in replicas}
+    assert {name: status for name, status in health.items() if status != "healthy"} == {}
+
+
+def test_the_metrics_of_every_replica_are_readable_from_the_monitoring_agents(
+    workload: Workload, conversations: Conversations, expected: Expected
+) -> None:
+    if expected.fleet.settings.monitoring is None:
+        pytest.skip("group_data names no monitoring agent")
+    _declared(workload)
+    answers = conversations.metrics[workload.name]
+    if not any(conversations.shared_networks(one, workload) for one in conversations.monitors):
+        pytest.skip("no monitoring agent shares a network with it")
+    assert answers, "no monitoring agent that shares a network with it runs"
+    wrong = {str(question.asker): answer for question, answer in answers.items() if not _all_well(answer)}
+    assert wrong == {}
+
+
+def _declared(workload: Workload) -> Agent:
+    if workload.declared is None:
+        pytest.skip("a plain service: its file names no port")
+    return workload.declared
+
+
+def _all_well(answer: dict[str, object]) -> bool:
+    """Whether a name leads to addresses, and each of them answers."""
+    return bool(answer) and all(map(_is_well, answer.values()))
 
 
 def _is_well(status: object) -> bool:
