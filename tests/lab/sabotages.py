@@ -285,3 +285,6 @@ OF_NETWORKS = (
         beside=("*",),
     ),
 )
+
+
+SABOTAGES = (*ON_HOSTS, *OF_THE_SWARM, *OF_AGENTS, *OF_NETWORKS)

@@ -20,15 +20,16 @@ GREEDY = "cascade-ai-engine_vram-optimizer-agent"
 # More than the 512 MiB that it may have.
 APPETITE_MB = 700
 # Everything that a person or a package keeps on a host: name, mode, owner, size and time of each file.
+NOT_KEPT = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/lib/docker", "/var/log")
 FILES = (
-    "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /dev \\)"
-    " -prune -o -path /var/lib/docker -prune -o -printf '%p %m %u %g %s %T@\\n' | sort | sha256sum"
+    f"find / -xdev \\( {' -o '.join(f'-path {path}' for path in NOT_KEPT)} \\) -prune"
+    " -o -printf '%p %m %u %g %s %T@\\n' | sort | sha256sum"
 )
 PACKAGES = "dpkg-query -W | sha256sum"
-PROCESSES_OF_THE_ENGINE = "docker ps -a --no-trunc --format '{{.ID}} {{.Image}} {{.State}}' | sort"
-OBJECTS = (
-    "docker images -a --no-trunc -q | sort; docker volume ls -q | sort; docker network ls --no-trunc -q | sort;"
-    " docker service ls -q | xargs -r docker service inspect; docker node ls -q | xargs -r docker node inspect"
+CONTAINERS = "docker ps -a --no-trunc --format '{{.ID}} {{.Image}} {{.State}}' | sort"
+OBJECTS = "docker images -a --no-trunc -q | sort; docker volume ls -q | sort; docker network ls --no-trunc -q | sort"
+OF_THE_SWARM = (
+    "docker service ls -q | xargs docker service inspect; docker node ls -q | xargs docker node inspect"
 )
 
 
@@ -50,8 +51,9 @@ def state_of(host: str) -> dict[str, str]:
     asked = {
         "files": FILES,
         "packages": PACKAGES,
-        "containers": PROCESSES_OF_THE_ENGINE,
-        "objects": OBJECTS if host == "mainpc" else "true",
+        "containers": CONTAINERS,
+        "objects": OBJECTS,
+        "swarm": OF_THE_SWARM if host == "mainpc" else "true",
     }
     return {name: look(host, command) for name, command in asked.items()}
 
@@ -60,7 +62,7 @@ def state_of(host: str) -> dict[str, str]:
 def sound(
     fleet: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Any, Any, ElementTree.Element]:
-    """A verification of the whole fleet, what the hosts were made of before and after it, and its junit XML."""
+    """A verification of the whole fleet, what the hosts were made of before and after, and its junit XML."""
     fleet.restore()
     steady()
     junit = tmp_path_factory.mktemp("verified") / "junit.xml"

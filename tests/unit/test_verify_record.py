@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.documents import VerifyDocument
-from tests.verify.record import Record, judgement, summary
+from tests.verify.record import Record, judgement, shorten, summary
 
 AREAS = ("host", "agents")
 NODE = "tests/verify/test_agents.py::test_health_answers_well[core_registry]"
@@ -128,3 +128,8 @@ def test_people_read_faults_then_reasons_then_counts() -> None:
         "",
         "agents    1 passed, 1 failed, 2 not there",
     ]
+
+
+def test_a_line_that_nobody_reads_is_cut() -> None:
+    assert shorten("x" * 500) == "x" * 500
+    assert shorten("x" * 501) == "x" * 500 + "…"

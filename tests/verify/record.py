@@ -24,6 +24,7 @@ _OURS = {
 }
 # What pytest writes below a comparison, whose sides have been shown already.
 _FULL_DIFF = "\n  \n"
+_SHOWN = 500
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -157,7 +158,12 @@ def _faults(judgements: Iterable[Judgement]) -> Iterable[str]:
         if one.outcome in ("failed", "unknown"):
             yield ""
             yield f"{one.outcome}: {one.subject}: {one.test} ({one.area})"
-            yield from (f"    {line}" for line in one.reason.splitlines())
+            yield from (f"    {shorten(line)}" for line in one.reason.splitlines())
+
+
+def shorten(line: str) -> str:
+    """As much of a line as a person reads on a terminal; the document has all of it."""
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 def _reasons(judgements: Iterable[Judgement]) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Volumes and secrets: where they lie, whose they are and who sees the same; what is in them is never read."""
+"""Volumes and secrets: where they lie, whose they are and who sees the same; never what is in them."""
 
 from __future__ import annotations
 
