@@ -287,4 +287,107 @@ OF_NETWORKS = (
 )
 
 
-SABOTAGES = (*ON_HOSTS, *OF_THE_SWARM, *OF_AGENTS, *OF_NETWORKS)
+IN_CONTAINERS = (
+    of_service(
+        "an agent runs as root",
+        "cascade-auxiliary_feedback-handler",
+        "--user 0:0",
+        "every process runs as the declared user",
+        "every process is in the declared groups alone",
+    ),
+    of_service(
+        "a capability was added",
+        "cascade-auxiliary_code-generator",
+        "--cap-add NET_ADMIN",
+        "no process can ever gain a capability that is not declared",
+        "no process has a capability that is not declared",
+    ),
+    of_spec(
+        "seccomp was stripped",
+        "cascade-ai-engine_tts-service",
+        _without_seccomp,
+        "the kernel filters the system calls of every process",
+        "the filter of system calls is the declared one",
+    ),
+    of_service(
+        "a root file system can be written",
+        "cascade-ai-engine_stt-service",
+        "--read-only=false",
+        "the root file system is read only where its file says nothing else",
+    ),
+    of_service(
+        "an agent has the engine's socket",
+        "cascade-ai-engine_face-recognition-agent",
+        "--mount-add type=bind,source=/run/docker.sock,target=/run/docker.sock",
+        "no replica has the socket of the engine",
+        "nothing is mounted but what its file declares",
+    ),
+    of_service(
+        "a limit of open files was changed",
+        "cascade-ai-engine_model-orchestrator",
+        "--ulimit-add core=1:1",
+        "every limit of a process is as declared",
+        "every replica has the resource limits of its file",
+    ),
+    of_container(
+        "a host container is privileged",
+        "streaming-tts-agent",
+        _host("Privileged", True),
+        "no replica is privileged",
+        "*",
+    ),
+    of_container(
+        "a host container sees the host's processes",
+        "streaming-interrupt-handler",
+        _host("PidMode", "host"),
+        "no replica shares a namespace with its host",
+        "*",
+    ),
+    of_container(
+        "a host container got a device",
+        "streaming-speech-recognition",
+        _host(
+            "Devices",
+            [{"PathOnHost": "/dev/zero", "PathInContainer": "/dev/more", "CgroupPermissions": "rwm"}],
+        ),
+        "every replica has the devices that its file gives and no others",
+        "nothing is mounted but what its file declares",
+    ),
+    Sabotage(
+        "an agent without a GPU sees one",
+        MANAGER,
+        f"mknod /proc/$(docker inspect -f '{{{{.State.Pid}}}}' {AUDIO}_streaming-language-analyzer)"
+        "/root/dev/nvidia0 c 195 0",
+        "no replica sees a gpu that is not its own",
+        f"{AUDIO}_streaming-language-analyzer",
+        undo=f"docker restart {AUDIO}_streaming-language-analyzer",
+        beside=("every replica has the devices that its file gives and no others",),
+    ),
+)
+
+OF_DATA = (
+    Sabotage(
+        "a volume was given to root",
+        MANAGER,
+        f"chown root:root {_volume_of('cascade-core_redis_data')}",
+        "the volume belongs to the user of those who write to it",
+        "cascade-core_redis_data",
+        undo=f"chown 10001:10001 {_volume_of('cascade-core_redis_data')}",
+    ),
+    of_service(
+        "data is kept in memory alone",
+        "cascade-memory-learning_memory-client",
+        "--mount-rm /data/learning --mount-add type=tmpfs,target=/data/learning",
+        "nothing is mounted but what its file declares",
+        "*",
+    ),
+)
+
+SABOTAGES = (
+    *ON_HOSTS,
+    *OF_THE_SWARM,
+    *OF_AGENTS,
+    *OF_NETWORKS,
+    *IN_CONTAINERS,
+    *OF_DATA,
+)

@@ -27,7 +27,7 @@ FILES = (
 )
 PACKAGES = "dpkg-query -W | sha256sum"
 CONTAINERS = "docker ps -a --no-trunc --format '{{.ID}} {{.Image}} {{.State}}' | sort"
-OBJECTS = "docker images -a --no-trunc -q | sort; docker volume ls -q | sort; docker network ls --no-trunc -q | sort"
+OBJECTS = "docker images -a --no-trunc -q; docker volume ls -q | sort; docker network ls --no-trunc -q | sort"
 OF_THE_SWARM = (
     "docker service ls -q | xargs docker service inspect; docker node ls -q | xargs docker node inspect"
 )

@@ -49,6 +49,7 @@ COMMANDS = {
     "logs": "cascade logs {lab} web",
     "lock": "cascade lock status {lab}",
     "images": "cascade images list {lab}",
+    "verify": "cascade verify {lab} --json --area data",
     "secrets list": "cascade secrets list {lab}",
     "secrets list for programs": "cascade secrets list {lab} --json",
     "secrets check": "cascade secrets check {lab}",
@@ -373,6 +374,27 @@ def test_what_hands_do_to_a_host_containers_values_is_found_and_undone(given: Gi
         assert checkout.dry().planned == [], hands
         assert held("middle_tool") == wanted(values)["middle_tool"], hands
     assert unlike(before) == set()
+
+
+def test_verification_catches_a_value_that_everybody_can_read(given: Given) -> None:
+    checkout, _ = given
+    (called,) = named("web.key")
+    path = f"/run/cascade/secrets/middle_tool/{called}"
+    assert faults(checkout) == set()
+    look(MAINPC.name, f"chmod 644 {path}")
+    try:
+        assert faults(checkout) == {
+            ("secrets of agents on the host have the owner and mode of their file", MAINPC.name)
+        }
+    finally:
+        look(MAINPC.name, f"chmod 440 {path}")
+
+
+def faults(checkout: Hunted) -> set[tuple[str, str]]:
+    """The tests of secrets and volumes that did not pass, each with its subject."""
+    done = checkout.run("cascade", "verify", LAB, "--json", "--area", "data")
+    assert done.code in (0, ATTENTION), done.err
+    return {(one["test"], one["subject"]) for one in done.document["results"] if one["outcome"] == "failed"}
 
 
 def test_a_host_container_has_its_values_after_a_reboot(given: Given, temporary: Path) -> None:
