@@ -11,6 +11,7 @@ from cascade.model.fleet import Fleet
 from cascade.model.hardening import LIMITS
 from cascade.model.host import Host
 from cascade.model.networks import Overlay
+from cascade.model.service import Service
 from cascade.model.workload import Workload
 
 
@@ -66,6 +67,10 @@ class Expected:
     def hosts_of(self, workload: Workload) -> tuple[str, ...]:
         """The hosts that its constraints admit."""
         return tuple(host.name for host in self.fleet.meeting(workload.constraints))
+
+    def agents_of(self, service: Service) -> tuple[str, ...]:
+        """All that share the budget of a service, by name."""
+        return tuple(name for name, one in self.workloads.items() if one.service is service)
 
     def paths_of(self, name: str) -> list[str]:
         """The files and folders in its containers that somebody asks about."""

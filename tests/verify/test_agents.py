@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from cascade.model.agent import Agent
@@ -91,6 +93,29 @@ def test_the_memory_of_every_replica_is_limited_by_the_kernel(workload: Workload
     assert {str(one): one.process["limits"]["memory"] for one in replicas} == {
         str(one): str(limit // PAGE * PAGE) for one in replicas
     }
+
+
+def test_the_agents_of_the_group_have_no_more_memory_than_its_budget(
+    group: tuple[Workload, ...], evidence: Evidence, expected: Expected
+) -> None:
+    budgets = {
+        one.service.deploy.resources.limits.memory: expected.agents_of(one.service)
+        for one in group
+        if one.service.deploy.resources.limits.memory is not None
+    }
+    if not budgets:
+        pytest.skip("its file sets no limit of memory")
+    limited = {
+        budget: sum(_memory_of(evidence.replicas[name]) for name in agents)
+        for budget, agents in budgets.items()
+    }
+    assert {int(budget): memory for budget, memory in limited.items() if memory > budget} == {}
+
+
+def _memory_of(replicas: Replicas) -> float:
+    """What the kernel lets one replica of an agent have."""
+    limits = (one.process["limits"]["memory"] for one in replicas)
+    return max((inf if limit == "max" else int(limit) for limit in limits), default=0)
 
 
 def test_the_processor_time_of_every_replica_is_limited_by_the_kernel(
