@@ -1,0 +1,57 @@
+"""Limits as the kernel has to hold them, and what it is told of by the witness."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import pytest
+
+from tests.verify.limits import KERNELS_NAMES, cpu_quotas, unequal_limits
+from tests.verify.remote_witness import environment, rlimits
+
+
+@pytest.mark.parametrize(
+    ("nano_cpus", "period", "quotas"),
+    [
+        (2_000_000_000, "100000", {"200000"}),
+        (666_666_666, "100000", {"66666", "67000"}),
+        (10_000_000, "50000", {"500"}),
+    ],
+)
+def test_a_share_of_processors_is_a_quota_in_whole_microseconds_or_percents(
+    nano_cpus: int, period: str, quotas: set[str]
+) -> None:
+    assert cpu_quotas(nano_cpus, period) == quotas
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "unequal"),
+    [
+        ("512", "1024", {}),
+        ("1024", "1024", {"nofile": ["1024", "1024"]}),
+        ("512", "unlimited", {"nofile": ["512", "unlimited"]}),
+    ],
+)
+def test_a_limit_is_right_only_if_soft_and_hard_one_are(
+    soft: str, hard: str, unequal: dict[str, list[str]]
+) -> None:
+    assert unequal_limits({"Max open files": [soft, hard]}, {"nofile": (512, 1024)}) == unequal
+
+
+def test_any_number_is_unlimited_and_a_limit_that_the_kernel_does_not_name_is_not_right() -> None:
+    assert unequal_limits({"Max core file size": ["unlimited", "unlimited"]}, {"core": (-1, -1)}) == {}
+    assert unequal_limits({}, {"core": (0, 0)}) == {"core": None}
+
+
+def test_the_witness_reads_each_limit_by_the_kernels_name() -> None:
+    found = rlimits(os.getpid())
+    for name in ("core", "nofile", "rtprio", "stack"):
+        said = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
+        assert unequal_limits(found, {name: said}) == {}, name
+    assert set(KERNELS_NAMES.values()) == found.keys() - {"Limit"}
+
+
+def test_the_witness_tells_of_no_variable_that_nobody_asked_for() -> None:
+    assert environment(os.getpid(), []) == {}
+    assert environment(os.getpid(), ["PATH", "NO_SUCH_VARIABLE"]).keys() == {"PATH"}
