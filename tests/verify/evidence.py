@@ -109,7 +109,9 @@ class Evidence:
     def hosts(self) -> Mapping[str, Mapping[str, Any]]:
         """What each machine shows of itself: packages, kernel, clock, units, the engine's sockets."""
         hosts, fleet = self._expected.fleet.hosts, self._expected.fleet
-        return self.on_each(lambda name: self._told(name, MACHINE, "machine", request_for(hosts[name], fleet)))
+        return self.on_each(
+            lambda name: self._told(name, MACHINE, "machine", request_for(hosts[name], fleet))
+        )
 
     @Remembered
     def clocks(self) -> Mapping[str, float]:

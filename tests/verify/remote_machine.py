@@ -1,7 +1,7 @@
 """Runs on a host, as root: what the machine itself shows, read and never changed.
 
-`python3 -IS -c SOURCE machine REQUEST` prints it as JSON. Standard library of python3-minimal only, and nothing
-of Cascade.
+`python3 -IS -c SOURCE machine REQUEST` prints it as JSON. Standard library of python3-minimal only, and
+nothing of Cascade.
 """
 
 import json
@@ -46,7 +46,7 @@ def machine(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def output(*argv: str, may_be: "tuple[int, ...]" = (0,)) -> str:
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode not in may_be:
         raise OSError("%s: %d %s" % (argv[0], done.returncode, done.stderr.strip()))
     return done.stdout
@@ -72,7 +72,7 @@ def packages(names: list[str]) -> dict[str, str]:
     """The state of each that dpkg knows; it ends with 1 where it does not know one."""
     wanted = "${Package} ${db:Status-Status}\n"
     said = output("dpkg-query", "--show", "--showformat=" + wanted, *names, may_be=(0, 1)) if names else ""
-    return {name: state for name, state in (line.split() for line in said.splitlines())}
+    return dict(line.split() for line in said.splitlines())
 
 
 def sysctl(name: str) -> "str | None":
@@ -84,7 +84,7 @@ def sysctl(name: str) -> "str | None":
 
 def unit(name: str) -> dict[str, str]:
     lines = output("systemctl", "show", "--property=" + UNIT_FACTS, name).splitlines()
-    return {key: value for key, value in (line.split("=", 1) for line in lines)}
+    return dict(line.split("=", 1) for line in lines)
 
 
 def number_of(name: str) -> int:

@@ -20,7 +20,8 @@ TIMEOUT_S = 5
 AT_ONCE = 16
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 LISTENING, ESTABLISHED = "0A", "01"
-CONFINING = ("Name Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp").split()
+CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+CONFINING = ("Name", "Uid", "Gid", "Groups", *CAPABILITIES, "NoNewPrivs", "Seccomp")
 # Source: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst: the file of the one and of the other.
 LIMITS = {
     "memory": (("memory", "memory.limit_in_bytes"), "memory.max"),
