@@ -81,7 +81,7 @@ def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
         "beside": beside,
         "confinements": found,
         "users": sorted({one["Uid"].split()[1] for one in found}, key=int),
-        "accounts": accounts(pid),
+        "accounts": {name: accounts(pid, name) for name in ("passwd", "group")},
         "device_nodes": device_nodes(pid),
         "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
         "apparmor": first_line("/proc/%d/attr/current" % pid),
@@ -118,10 +118,10 @@ def confinement(pid: int) -> "dict[str, str] | None":
     return {**{key: said[key] for key in CONFINING}, "AppArmor": label}
 
 
-def accounts(pid: int) -> "dict[str, list[str]]":
-    """User and group by name, as the image has them."""
+def accounts(pid: int, name: str) -> "dict[str, list[str]]":
+    """The numbers of its users with their groups, or of its groups, by name, as the image has them."""
     try:
-        with open("/proc/%d/root/etc/passwd" % pid) as file:
+        with open("/proc/%d/root/etc/%s" % (pid, name)) as file:
             rows = [line.split(":") for line in file]
     except FileNotFoundError:
         return {}
