@@ -15,20 +15,20 @@ Mount = Mapping[str, Any]
 Accounts = Mapping[str, Mapping[str, list[str]]]
 
 # Source: Linux, include/uapi/linux/capability.h: each at the place of its bit.
-CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE"
-    " NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT"
-    " SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE"
-    " AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
-    " PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+_CAPABILITIES = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+    SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+    PERFMON BPF CHECKPOINT_RESTORE
+"""
 # Source: moby, daemon/pkg/oci/caps: what a container has that says nothing.
-ENGINES_OWN = frozenset(
-    (
-        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID"
-        " SETPCAP SETUID SYS_CHROOT"
-    ).split()
-)
+_ENGINES_OWN = """
+    AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP
+    SETUID SYS_CHROOT
+"""
+CAPABILITIES = tuple(_CAPABILITIES.split())
+ENGINES_OWN = frozenset(_ENGINES_OWN.split())
 # Source: proc_pid_limits(5), by the names of docker/go-units, ulimit.go.
 ULIMITS = {
     "core": "Max core file size",
@@ -123,6 +123,11 @@ def device_nodes(workload: Workload, host: Host) -> frozenset[str]:
     return frozenset(map(normpath, given))
 
 
+def is_within(path: str, places: Iterable[str]) -> bool:
+    """Whether a path is one of these, or below one."""
+    return any(path == place or _is_above(place, path) for place in places)
+
+
 def declared_targets(workload: Workload) -> frozenset[str]:
     """Where a file has something mounted."""
     files = [use.path for _, use in (*workload.config_files, *workload.secret_files)]
@@ -154,18 +159,17 @@ def _is_masked(mount: Mount) -> bool:
 
 def is_of_gpus(path: str) -> bool:
     """Whether the NVIDIA runtime puts it into a container: its devices, and the driver's files."""
-    return path.startswith("/dev/nvidia") or "nvidia" in path or path.startswith(("/usr/lib/", "/usr/bin/"))
+    return "nvidia" in path or path.startswith(("/usr/lib/", "/usr/bin/"))
 
 
-def holds_engine(mount: Mapping[str, Any]) -> bool:
-    """Whether a mount shows a socket that is as powerful as root: itself, or a folder that it is in."""
-    source = mount.get("Source") or ""
-    path = source.replace("/var/run", "/run", 1) if source.startswith("/var/run") else source
-    return any(path == socket or _is_above(path, socket) for socket in ENGINES_SOCKETS)
+def holds_engine(source: str) -> bool:
+    """Whether a path of the host is a socket that is as powerful as root, or a folder that it is in."""
+    path = "/run" + source.removeprefix("/var/run") if source.startswith("/var/run") else source
+    return any(is_within(socket, [path]) for socket in ENGINES_SOCKETS)
 
 
 def _is_above(folder: str, path: str) -> bool:
-    return folder.startswith("/") and path.startswith(folder.rstrip("/") + "/")
+    return folder != "" and path.startswith(folder.rstrip("/") + "/")
 
 
 def kilobytes(size: int) -> str:

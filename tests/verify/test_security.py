@@ -24,6 +24,7 @@ from tests.verify.confinement import (
     holds_engine,
     identity,
     is_of_gpus,
+    is_within,
     kilobytes,
     seccomp_profile,
     ulimits,
@@ -35,6 +36,7 @@ from tests.verify.expected import Expected
 Replicas = tuple[Replica, ...]
 Process = Mapping[str, str]
 SETS = ("CapPrm", "CapEff", "CapInh", "CapAmb")
+SOCKETS = ("/docker.sock", "/containerd.sock")
 OWN_NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
 
 
@@ -75,12 +77,12 @@ def test_every_process_runs_as_the_declared_user(workload: Workload, replicas: R
 def test_every_process_is_in_the_declared_groups_alone(workload: Workload, replicas: Replicas) -> None:
     if is_root(workload.service.user):
         pytest.skip("its file lets it run as root, and so as everybody")
-    assert {
-        f"{process['Name']} in {one}": f"{process['Gid']}, {process['Groups']}"
+    found = {
+        f"{process['Name']} in {one}": {*process["Gid"].split(), *process["Groups"].split()}
+        - groups(workload, one.process["accounts"])
         for one, process in _processes(replicas)
-        if not {*process["Gid"].split(), *process["Groups"].split()}
-        <= groups(workload, one.process["accounts"])
-    } == {}
+    }
+    assert {name: foreign for name, foreign in found.items() if foreign} == {}
 
 
 def test_no_process_can_ever_gain_a_capability_that_is_not_declared(
@@ -175,17 +177,12 @@ def test_nothing_is_mounted_but_what_its_file_declares(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
     declared = declared_targets(workload)
-    assert (
-        _each(
-            replicas,
-            lambda one: [
-                path
-                for path in undeclared(one.process["mounts"], declared)
-                if not (_has_gpu(workload, one, expected) and is_of_gpus(path))
-            ],
-        )
-        == {}
-    )
+
+    def foreign(one: Replica) -> list[str]:
+        found = undeclared(one.process["mounts"], declared)
+        return [path for path in found if not (_has_gpu(workload, one, expected) and is_of_gpus(path))]
+
+    assert _each(replicas, foreign) == {}
 
 
 def _has_gpu(workload: Workload, replica: Replica, expected: Expected) -> bool:
@@ -197,17 +194,12 @@ def test_file_systems_in_memory_are_small_and_no_program_starts_from_them(
 ) -> None:
     sizes = {mount.target: mount.size for mount in workload.tmpfs}
     sizes |= {mount.target: mount.tmpfs.size for mount in workload.mounts if mount.type == "tmpfs"}
-    assert (
-        _each(
-            replicas,
-            lambda one: {
-                target: mount
-                for target, size in sizes.items()
-                if not _is_small(mount := _mounted(one, target), size)
-            },
-        )
-        == {}
-    )
+
+    def wrong(one: Replica) -> dict[str, Any]:
+        found = {target: _mounted(one, target) for target in sizes}
+        return {target: mount for target, mount in found.items() if not _is_small(mount, sizes[target])}
+
+    assert _each(replicas, wrong) == {}
 
 
 def _is_small(mount: Mapping[str, Any], size: int | None) -> bool:
@@ -216,28 +208,19 @@ def _is_small(mount: Mapping[str, Any], size: int | None) -> bool:
 
 
 def test_no_replica_has_the_socket_of_the_engine(replicas: Replicas) -> None:
-    assert (
-        _each(
-            replicas,
-            lambda one: (
-                [mount["Source"] for mount in one.container["Mounts"] if holds_engine(mount)]
-                + [mount["root"] for mount in one.process["mounts"] if mount["root"].endswith(".sock")]
-            ),
-        )
-        == {}
-    )
+    def found(one: Replica) -> list[str]:
+        sources = [mount.get("Source") or "" for mount in one.container["Mounts"]]
+        sockets = [mount["root"] for mount in one.process["mounts"] if mount["root"].endswith(SOCKETS)]
+        return [source for source in sources if holds_engine(source)] + sockets
+
+    assert _each(replicas, found) == {}
 
 
 def test_settings_of_the_kernel_can_only_be_read(replicas: Replicas) -> None:
-    assert (
-        _each(
-            replicas,
-            lambda one: [
-                path for path in ("/proc/sys", "/sys") if "ro" not in _mounted(one, path)["options"]
-            ],
-        )
-        == {}
-    )
+    def writable(one: Replica) -> list[str]:
+        return [path for path in ("/proc/sys", "/sys") if "ro" not in _mounted(one, path)["options"]]
+
+    assert _each(replicas, writable) == {}
 
 
 def test_no_replica_shares_a_namespace_with_its_host(replicas: Replicas, evidence: Evidence) -> None:
@@ -259,42 +242,25 @@ def test_no_replica_is_privileged(replicas: Replicas) -> None:
     assert [str(one) for one in replicas if one.container["HostConfig"]["Privileged"]] == []
 
 
-def test_no_replica_has_a_device_that_its_file_does_not_give(
+def test_every_replica_has_the_devices_that_its_file_gives_and_no_others(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
-    def foreign(one: Replica) -> list[str]:
+    def wrong(one: Replica) -> list[str]:
         given = device_nodes(workload, expected.fleet.hosts[one.host])
         found = set(one.process["device_nodes"]) - NODES
-        gpus = {path for path in found if _has_gpu(workload, one, expected) and is_of_gpus(path)}
-        return sorted(path for path in found - gpus if not path.startswith(tuple(given) or "\0"))
+        if _has_gpu(workload, one, expected):
+            found = {path for path in found if not is_of_gpus(path)}
+        missing = {path for path in given if not any(is_within(node, [path]) for node in found)}
+        return sorted(missing | {path for path in found if not is_within(path, given)})
 
-    assert _each(replicas, foreign) == {}
-
-
-def test_every_replica_has_the_devices_that_its_file_gives(
-    workload: Workload, replicas: Replicas, expected: Expected
-) -> None:
-    given = {one: device_nodes(workload, expected.fleet.hosts[one.host]) for one in replicas}
-    if not any(given.values()):
-        pytest.skip("its file gives it no device that its host has")
-    assert (
-        _each(
-            replicas,
-            lambda one: [
-                path
-                for path in sorted(given[one])
-                if not any(node.startswith(path) for node in one.process["device_nodes"])
-            ],
-        )
-        == {}
-    )
+    assert _each(replicas, wrong) == {}
 
 
 def test_every_limit_of_a_process_is_as_declared(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
-    def other(one: Replica) -> dict[str, Any]:
-        right = ulimits(workload, expected.fleet.hosts[one.host])
-        return {name: one.process["ulimits"][name] for name in right} != right and one.process["ulimits"]
+    def wrong(one: Replica) -> dict[str, Any]:
+        right, found = ulimits(workload, expected.fleet.hosts[one.host]), one.process["ulimits"]
+        return {name: found[name] for name, pair in right.items() if found[name] != pair}
 
-    assert _each(replicas, other) == {}
+    assert _each(replicas, wrong) == {}
