@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from cascade.model.host import Host
 from tests.verify.controls import CONTROLS, Fault
-from tests.verify.exceptions import Exempt, by_hand, exceptions, unexcused
-from tests.verify.look import PATHS, File, Look, members_of
+from tests.verify.exceptions import Exempt, by_hand, exceptions, lacking, unexcused
+from tests.verify.look import PATHS, File, Look, inside, members_of
 
 Seen = dict[str, Any]
 PAGE = Path(__file__).parents[2] / "docs/how-to/verify.md"
@@ -333,3 +334,29 @@ def test_an_empty_group_has_no_members() -> None:
     assert members_of("docker:x:988:\n") == ()
     assert members_of("docker:x:988:mallory,trent\n") == ("mallory", "trent")
     assert members_of("") == ()
+
+
+def machine(**said: Any) -> Host:
+    system = {"distribution": "debian", "codename": "trixie", "docker_source": "docker"}
+    return Host(name="mainpc", swarm_address="192.0.2.11", swarm_role="manager", **{**system, **said})
+
+
+def test_a_control_is_left_out_only_where_the_machine_lacks_what_it_is_about() -> None:
+    assert lacking("2.8", machine(absent=frozenset({"open-files"})), apparmor=True)
+    assert lacking("5.2", machine(), apparmor=False) == "the kernel has no AppArmor"
+    assert not lacking("2.8", machine(absent=frozenset({"gpu", "clock"})), apparmor=False)
+    assert not lacking("5.2", machine(), apparmor=True)
+    assert not lacking("5.2", machine(apparmor="required"), apparmor=False)
+    assert not lacking("5.7", machine(absent=frozenset({"open-files"})), apparmor=False)
+
+
+def test_an_ssh_server_is_in_a_container_only_if_that_is_one_of_the_hosts_own_engine() -> None:
+    lines = [
+        "/proc/119/cgroup:9:pids:/docker/3e3b/system.slice/ssh.service",
+        "/proc/700/cgroup:9:pids:/docker/3e3b/docker/77aa",
+        "/proc/700/cgroup:0::/docker/3e3b/docker/77aa",
+        "/proc/88/cgroup:0::/system.slice/docker-77aa.scope",
+        "/proc/9/cgroup:0::/system.slice/ssh.service",
+    ]
+    assert inside(lines, ["77aa", "55bb"]) == ("88", "700")
+    assert inside(lines, []) == ()

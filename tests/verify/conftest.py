@@ -72,6 +72,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     subjects = {
         "node": expected.hosts,
         "workload": expected.judged,
+        "in_swarm": expected.judged_services,
         "group": expected.judged_groups,
         "overlay": expected.overlays,
         "volume": expected.volumes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from testinfra.host import Host as Machine
 
 from tests.verify.expected import Expected
 from tests.verify.look import Look, look_at
+from tests.verify.machine import request_for
 
 Read = TypeVar("Read")
 Container = Mapping[str, Any]
 
 WITNESS = Path(__file__).with_name("remote_witness.py").read_text()
+MACHINE = Path(__file__).with_name("remote_machine.py").read_text()
 # Where a host keeps the secrets of its host containers: in memory, and sealed.
 SECRETS = ("/run/cascade/secrets", "/var/lib/cascade/secrets")
 SERVICE = "com.docker.swarm.service.name"
@@ -101,6 +104,19 @@ class Evidence:
     def manager(self) -> Mapping[str, Any]:
         """What the engine of the manager answers."""
         return self.engines[self._expected.fleet.manager.name]
+
+    @Remembered
+    def hosts(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each machine shows of itself: packages, kernel, clock, units, the engine's sockets."""
+        hosts, fleet = self._expected.fleet.hosts, self._expected.fleet
+        return self.on_each(
+            lambda name: self._told(name, MACHINE, "machine", request_for(hosts[name], fleet))
+        )
+
+    @Remembered
+    def clocks(self) -> Mapping[str, float]:
+        """By how many seconds each host's clock is wrong at least: what the asking took cannot be told."""
+        return self.on_each(self._clock)
 
     @Remembered
     def replicas(self) -> Mapping[str, tuple[Replica, ...]]:
@@ -188,8 +204,16 @@ class Evidence:
             for question, answer in zip(of_one, answers, strict=True)
         }
 
+    def _clock(self, host: str) -> float:
+        before = time.time()
+        there = float(self.machines[host].check_output("date +%s.%N"))
+        return max(before - there, there - time.time(), 0.0)
+
     def _witness(self, host: str, part: str, request: object) -> Any:
-        argv = ("python3", "-IS", "-c", WITNESS, part, json.dumps(request))
+        return self._told(host, WITNESS, part, request)
+
+    def _told(self, host: str, program: str, part: str, request: object) -> Any:
+        argv = ("python3", "-IS", "-c", program, part, json.dumps(request))
         done = self.machines[host].run(shlex.join(argv))
         if done.rc:
             raise Unread(f"{host}: {part}: {_last_line(done.stderr) or f'exit code {done.rc}'}")

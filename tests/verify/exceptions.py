@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cascade.model.host import Host
 from tests.verify.controls import Fault
 
 FILE = Path(__file__).with_name("cis.yaml")
@@ -46,6 +47,15 @@ def unexcused(number: str, faults: Iterable[Fault]) -> list[Fault]:
     """The faults that no written reason covers."""
     exempt = exceptions().get(number)
     return [fault for fault in faults if exempt is None or not exempt.covers(fault)]
+
+
+def lacking(number: str, host: Host, apparmor: bool) -> str:
+    """What a control is about and the machine does not have, so that nobody can judge it; or nothing."""
+    if number == "2.8" and "open-files" in host.absent:
+        return "group_data says that the machine cannot raise the limit of open files"
+    if number == "5.2" and not apparmor and host.apparmor != "required":
+        return "the kernel has no AppArmor"
+    return ""
 
 
 def _file(part: str) -> Iterable[tuple[str, Any]]:

@@ -48,6 +48,11 @@ class Expected:
         }
 
     @cached_property
+    def judged_services(self) -> Mapping[str, Workload]:
+        """Those that are services of the Swarm, and no containers of one host."""
+        return {name: one for name, one in self.judged.items() if one.kind == "service"}
+
+    @cached_property
     def judged_groups(self) -> Mapping[str, tuple[Workload, ...]]:
         """Those agents by group."""
         groups = dict.fromkeys(one.group for one in self.judged.values())

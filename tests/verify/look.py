@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +33,8 @@ _UNIT_FILE = "systemctl show --value --property FragmentPath"
 # Source: getent(1).
 _NO_SUCH_GROUP = 2
 _CERTIFICATES = "find /etc/docker/certs.d -type f 2>/dev/null || test ! -e /etc/docker/certs.d"
-_SSHD_IN_CONTAINERS = (
-    "for pid in $(pgrep -x sshd); do if grep -q docker /proc/$pid/cgroup; then echo $pid; fi; done"
-)
+# One that ends meanwhile is of nobody any more.
+_GROUPS_OF_SSHD = "for pid in $(pgrep -x sshd); do if grep -sH . /proc/$pid/cgroup; then :; fi; done"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def look_at(machine: Machine) -> Look:
         },
         networks=inspected("network", "docker network ls --quiet --no-trunc"),
         services=inspected("service", "docker service ls --quiet") if manager else (),
-        sshd_in_containers=lines(_SSHD_IN_CONTAINERS),
+        sshd_in_containers=inside(lines(_GROUPS_OF_SSHD), [item["Id"] for item in containers]),
     )
 
 
@@ -133,6 +132,15 @@ def name_of(container: Mapping[str, Any]) -> str:
     """What the engine calls a container, without the slot and the ID of a task."""
     name: str = container["Name"].lstrip("/")
     return name.split(".")[0]
+
+
+def inside(lines: Iterable[str], containers: Collection[str]) -> tuple[str, ...]:
+    """The processes, as lines of /proc/PID/cgroup, whose control group is that of one of these containers.
+
+    A host may be a container itself, of an engine that is not its own.
+    """
+    within = (line for line in lines if any(one in line for one in containers))
+    return tuple(sorted({line.split("/")[2] for line in within}, key=int))
 
 
 def _separated(text: str) -> tuple[str, ...]:

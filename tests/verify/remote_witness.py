@@ -7,6 +7,7 @@ Standard library of python3-minimal only, and nothing of Cascade.
 import json
 import os
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -19,6 +20,8 @@ TIMEOUT_S = 5
 AT_ONCE = 16
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 LISTENING, ESTABLISHED = "0A", "01"
+CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+CONFINING = ("Name", "Uid", "Gid", "Groups", *CAPABILITIES, "NoNewPrivs", "Seccomp")
 # Source: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst: the file of the one and of the other.
 LIMITS = {
     "memory": (("memory", "memory.limit_in_bytes"), "memory.max"),
@@ -56,6 +59,7 @@ def engine(_: Any) -> dict[str, Any]:
     return {
         "info": info,
         "containers": [get("/containers/%s/json" % one["Id"]) for one in get("/containers/json")],
+        "states": {one["Names"][0].lstrip("/"): one["State"] for one in get("/containers/json?all=1")},
         "networks": [get("/networks/%s" % one["Id"]) for one in get("/networks")],
         "volumes": get("/volumes")["Volumes"] or [],
         "nodes": get("/nodes") if manager else [],
@@ -71,10 +75,14 @@ def processes(request: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
     beside = fellows(pid)
+    found = confinements(beside)
     return {
         "status": status(pid),
         "beside": beside,
-        "users": sorted({status(one)["Uid"].split()[1] for one in beside if alive(one)}, key=int),
+        "confinements": found,
+        "users": sorted({one["Uid"].split()[1] for one in found}, key=int),
+        "accounts": {name: accounts(pid, name) for name in ("passwd", "group")},
+        "device_nodes": device_nodes(pid),
         "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
         "apparmor": first_line("/proc/%d/attr/current" % pid),
         "limits": {name: limit(pid, name) for name in LIMITS},
@@ -88,8 +96,49 @@ def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
     }
 
 
-def alive(pid: int) -> bool:
-    return os.path.exists("/proc/%d/status" % pid)
+def confinements(pids: list[int]) -> "list[dict[str, str]]":
+    """What the kernel says of each, once where it says the same of several."""
+    found = []
+    for pid in pids:
+        one = confinement(pid)
+        if one and one not in found:
+            found.append(one)
+    return found
+
+
+def confinement(pid: int) -> "dict[str, str] | None":
+    """None for one that is gone, or that the engine is only about to start: that one is runc until then."""
+    try:
+        if "runc" in os.readlink("/proc/%d/exe" % pid):
+            return None
+        said = status(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    label = first_line("/proc/%d/attr/current" % pid) or ""
+    return {**{key: said[key] for key in CONFINING}, "AppArmor": label}
+
+
+def accounts(pid: int, name: str) -> "dict[str, list[str]]":
+    """The numbers of its users with their groups, or of its groups, by name, as the image has them."""
+    try:
+        with open("/proc/%d/root/etc/%s" % (pid, name)) as file:
+            rows = [line.split(":") for line in file]
+    except FileNotFoundError:
+        return {}
+    return {row[0]: row[2:4] for row in rows if len(row) > 3}
+
+
+def device_nodes(pid: int) -> list[str]:
+    """Below its /dev, but for terminals."""
+    folder = "/proc/%d/root/dev" % pid
+    found = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    nodes = [path for path in found if os.path.lexists(path) and is_node(os.lstat(path).st_mode)]
+    relative = [path[len(folder) - len("/dev") :] for path in nodes]
+    return sorted(path for path in relative if not path.startswith("/dev/pts/"))
+
+
+def is_node(mode: int) -> bool:
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def first_line(path: str) -> "str | None":
@@ -157,7 +206,7 @@ def mounts(pid: int) -> "list[dict[str, Any]]":
 
 def mount(left: str, right: str) -> "dict[str, Any]":
     _, _, device, root, target, options = left.split()[:6]
-    kind, source, *_ = right.split()
+    kind, source, settings = right.split()
     return {
         "device": device,
         "root": root,
@@ -165,6 +214,7 @@ def mount(left: str, right: str) -> "dict[str, Any]":
         "options": options.split(","),
         "kind": kind,
         "source": source,
+        "settings": settings.split(","),
     }
 
 
