@@ -29,24 +29,6 @@ _ENGINES_OWN = """
 """
 CAPABILITIES = tuple(_CAPABILITIES.split())
 ENGINES_OWN = frozenset(_ENGINES_OWN.split())
-# Source: proc_pid_limits(5), by the names of docker/go-units, ulimit.go.
-ULIMITS = {
-    "core": "Max core file size",
-    "cpu": "Max cpu time",
-    "data": "Max data size",
-    "fsize": "Max file size",
-    "locks": "Max file locks",
-    "memlock": "Max locked memory",
-    "msgqueue": "Max msgqueue size",
-    "nice": "Max nice priority",
-    "nofile": "Max open files",
-    "nproc": "Max processes",
-    "rss": "Max resident set",
-    "rtprio": "Max realtime priority",
-    "rttime": "Max realtime timeout",
-    "sigpending": "Max pending signals",
-    "stack": "Max stack size",
-}
 # Source: opencontainers/runtime-spec, config-linux.md, default devices.
 NODES = frozenset(
     f"/dev/{name}" for name in ("console", "full", "null", "ptmx", "random", "tty", "urandom", "zero")
@@ -105,16 +87,6 @@ def apparmor_label(workload: Workload, host: Host) -> str:
     """How the kernel names what confines its processes."""
     name = profile_of_group(workload.group) if workload.kind == "container" else ENGINES_PROFILE
     return f"{name} ({host.apparmor_mode})"
-
-
-def ulimits(workload: Workload, host: Host) -> dict[str, list[str]]:
-    """The limits of each process, by the kernel's names; -1 is no limit at all."""
-    absent = {"nofile"} if "open-files" in host.absent else set()
-    return {
-        ULIMITS[name]: ["unlimited" if amount == -1 else str(amount) for amount in (limit.soft, limit.hard)]
-        for name, limit in workload.service.ulimits.items()
-        if name not in absent
-    }
 
 
 def device_nodes(workload: Workload, host: Host) -> frozenset[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
 from cascade.model.fleet import Fleet
@@ -81,20 +81,6 @@ def is_signed_by(certificate: str, authority: str) -> bool:
     found, issuer = (x509.load_pem_x509_certificate(one.encode()) for one in (certificate, authority))
     try:
         found.verify_directly_issued_by(issuer)
-    except Exception:  # noqa: BLE001
+    except (InvalidSignature, TypeError, ValueError):
         return False
     return True
-
-
-def published(containers: Iterable[Mapping[str, Any]], services: Iterable[Mapping[str, Any]]) -> set[int]:
-    """The ports at which an engine itself listens for its containers and for the Swarm's services."""
-    of_containers = (
-        int(binding["HostPort"])
-        for container in containers
-        for bindings in (container["NetworkSettings"]["Ports"] or {}).values()
-        for binding in bindings or ()
-    )
-    of_services = (
-        port["PublishedPort"] for one in services for port in one.get("Endpoint", {}).get("Ports") or ()
-    )
-    return {*of_containers, *of_services}

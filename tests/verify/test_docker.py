@@ -1,4 +1,4 @@
-"""The engine of each host runs, with the declared settings, for root alone; and keeps its logs small."""
+"""The engine of each host runs, with the declared settings, for root alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from cascade.model.host import Host
-from cascade.model.workload import Workload
-from tests.verify.evidence import Evidence, Replica
+from tests.verify.evidence import Evidence
 from tests.verify.expected import Expected
-from tests.verify.machine import ENGINES, GOSSIP_PORT, JOIN_PORT, UNITS, published
+from tests.verify.machine import ENGINES, UNITS
 
-Replicas = tuple[Replica, ...]
 Engine = Mapping[str, Any]
 # A process may start in the second in which its settings were written.
 TOLERANCE_S = 2
@@ -91,16 +89,6 @@ def test_no_proxy_in_user_space_stands_before_a_published_port(node: Host, evide
     assert evidence.hosts[node.name]["engine"]["proxies"] == []
 
 
-def test_the_engine_listens_at_no_port_but_those_of_the_swarm_and_of_agents(
-    node: Host, evidence: Evidence
-) -> None:
-    engine, manager = evidence.engines[node.name], evidence.manager
-    open_ports = published(engine["containers"], manager["services"])
-    swarm = {(node.swarm_address, JOIN_PORT), (node.swarm_address, GOSSIP_PORT)}
-    found = {(address, port) for address, port in evidence.hosts[node.name]["engine"]["listening"]}
-    assert sorted(place for place in found - swarm if place[1] not in open_ports) == []
-
-
 def test_the_socket_of_the_engine_is_closed_to_others(node: Host, evidence: Evidence) -> None:
     found = evidence.hosts[node.name]["engine"]["socket"]
     assert found, "there is no /run/docker.sock"
@@ -124,11 +112,3 @@ def test_no_host_container_of_the_system_runs_that_no_file_declares(
     of_services = "com.docker.swarm.service.name"
     own = {name for name, labels in found.items() if labels.get("cascade.system") == system}
     assert sorted(name for name in own - declared if of_services not in found[name]) == []
-
-
-def test_the_logs_of_every_replica_are_bounded_as_declared(workload: Workload, replicas: Replicas) -> None:
-    logging = workload.service.logging
-    right = {"Type": logging.driver, "Config": dict(logging.options)}
-    assert {str(one): one.container["HostConfig"]["LogConfig"] for one in replicas} == {
-        str(one): right for one in replicas
-    }

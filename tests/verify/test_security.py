@@ -27,7 +27,6 @@ from tests.verify.confinement import (
     is_within,
     kilobytes,
     seccomp_profile,
-    ulimits,
     undeclared,
 )
 from tests.verify.evidence import Evidence, Replica
@@ -252,15 +251,5 @@ def test_every_replica_has_the_devices_that_its_file_gives_and_no_others(
             found = {path for path in found if not is_of_gpus(path)}
         missing = {path for path in given if not any(is_within(node, [path]) for node in found)}
         return sorted(missing | {path for path in found if not is_within(path, given)})
-
-    assert _each(replicas, wrong) == {}
-
-
-def test_every_limit_of_a_process_is_as_declared(
-    workload: Workload, replicas: Replicas, expected: Expected
-) -> None:
-    def wrong(one: Replica) -> dict[str, Any]:
-        right, found = ulimits(workload, expected.fleet.hosts[one.host]), one.process["ulimits"]
-        return {name: found[name] for name, pair in right.items() if found[name] != pair}
 
     assert _each(replicas, wrong) == {}

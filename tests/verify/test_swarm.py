@@ -13,7 +13,7 @@ from cascade.model.host import Host
 from cascade.model.workload import Workload
 from tests.verify.evidence import Evidence
 from tests.verify.expected import Expected
-from tests.verify.machine import GOSSIP_PORT, JOIN_PORT, is_signed_by, members_of_node, validity
+from tests.verify.machine import CERTIFICATE, GOSSIP_PORT, JOIN_PORT, is_signed_by, members_of_node, validity
 
 Service = Mapping[str, Any]
 FAILED = ("failed", "rejected", "orphaned")
@@ -28,6 +28,14 @@ def member(node: Host, evidence: Evidence) -> Mapping[str, Any]:
     assert found, f"{node.name}: the manager knows no node {own or 'of it: its engine is in no Swarm'}"
     known: Mapping[str, Any] = found[0]
     return known
+
+
+@pytest.fixture
+def certificate(node: Host, evidence: Evidence) -> str:
+    """What a node shows to the others."""
+    found = evidence.hosts[node.name]["certificate"]
+    assert found, f"{node.name}: there is no {CERTIFICATE}"
+    return str(found)
 
 
 @pytest.fixture
@@ -87,22 +95,21 @@ def test_the_swarm_has_one_leader_and_only_the_declared_nodes(evidence: Evidence
 
 
 def test_the_certificate_of_the_node_names_it_and_its_role(
-    node: Host, member: Mapping[str, Any], evidence: Evidence
+    node: Host, member: Mapping[str, Any], certificate: str
 ) -> None:
-    certificate = evidence.hosts[node.name]["certificate"]
     assert members_of_node(certificate) == {"node": member["ID"], "role": ROLES[node.swarm_role]}
 
 
-def test_the_certificate_of_the_node_is_valid_now(node: Host, evidence: Evidence) -> None:
-    since, until = validity(evidence.hosts[node.name]["certificate"])
+def test_the_certificate_of_the_node_is_valid_now(certificate: str) -> None:
+    since, until = validity(certificate)
     assert since < datetime.now(UTC) < until
 
 
 def test_the_certificate_of_the_node_is_signed_by_the_authority_of_the_swarm(
-    node: Host, evidence: Evidence
+    certificate: str, evidence: Evidence
 ) -> None:
     authority = evidence.manager["info"]["Swarm"]["Cluster"]["TLSInfo"]["TrustRoot"]
-    assert is_signed_by(evidence.hosts[node.name]["certificate"], authority)
+    assert is_signed_by(certificate, authority)
 
 
 def test_the_ports_of_the_swarm_are_open_at_its_own_address_alone(node: Host, evidence: Evidence) -> None:
@@ -149,15 +156,6 @@ def test_as_many_tasks_of_the_service_run_as_are_declared(
     least, most = (scale.min, scale.max) if scale else (in_swarm.replicas, in_swarm.replicas)
     assert least <= asked <= most
     assert Counter(task["Status"]["State"] for task in wanted) == Counter({"running": asked})
-
-
-def test_every_task_runs_on_a_host_that_its_constraints_admit(
-    in_swarm: Workload, service: Service, evidence: Evidence, expected: Expected
-) -> None:
-    names = {one["ID"]: one["Description"]["Hostname"] for one in evidence.manager["nodes"]}
-    running = [task for task in _tasks(service, evidence) if task["Status"]["State"] == "running"]
-    found = {names[task["NodeID"]] for task in running}
-    assert sorted(found - set(expected.hosts_of(in_swarm))) == []
 
 
 def test_no_task_of_the_service_keeps_failing(service: Service, evidence: Evidence) -> None:
