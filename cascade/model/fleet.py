@@ -425,15 +425,6 @@ def _listening_problems(fleet: Fleet) -> Iterator[Problem]:
                 yield Problem(group.file, path, f"{who} on {port.target}", fix)
 
 
-def _monitoring_problems(fleet: Fleet) -> Iterator[Problem]:
-    name = fleet.settings.monitoring
-    known = sorted({agent.name for _, _, service in fleet.services for agent in service.agents})
-    if name is not None and name not in known:
-        reason = f"no group has an agent {shown(name)}"
-        fix = f"write the name of an agent, like {known[0]}" if known else "remove it"
-        yield Problem(SETTINGS, "monitoring", reason, fix)
-
-
 def _constraint_problems(fleet: Fleet) -> Iterator[Problem]:
     for group, name, service in fleet.services:
         for fault in filter(None, map(constraint_fault, service.deploy.placement.constraints)):
@@ -620,7 +611,6 @@ _CHECKS: tuple[tuple[Callable[[Fleet], Iterator[Problem]], str], ...] = (
     (_network_problems, "networks"),
     (_attachment_problems, "networks"),
     (_listening_problems, ""),
-    (_monitoring_problems, "groups"),
     (_constraint_problems, ""),
     (_budget_problems, ""),
     (_service_name_problems, ""),

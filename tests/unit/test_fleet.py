@@ -104,7 +104,6 @@ PINNED = "placement: {constraints: [node.labels.system == one]}"
             "two.swarm_role",
             "exactly one host is the manager, and one is one already",
         ),
-        ({"monitoring": "Hub"}, "group_data", "monitoring", "no group has an agent 'Hub'"),
         (
             {"hosts": {"Main PC": ONE}},
             "inventory",
@@ -233,7 +232,6 @@ def test_what_does_not_fit_together_is_a_problem(
     [
         {},
         {"hosts": {"one": ONE}},
-        {"monitoring": "Fox"},
         alpha(f"{{devices: [/dev/snd], {REASON}, deploy: {{{PINNED}}}}}"),
         alpha("{deploy: {placement: {constraints: [node.role != manager]}}}"),
         alpha("{ports: ['80:7000', '7000:7000/udp']}"),

@@ -189,9 +189,11 @@ def test_the_engine_found_every_replica_healthy_when_it_last_asked(
 def test_the_metrics_of_every_replica_are_readable_from_the_monitoring_agents(
     workload: Workload, conversations: Conversations, expected: Expected
 ) -> None:
-    if expected.fleet.settings.monitoring is None:
+    name = expected.fleet.settings.monitoring
+    if name is None:
         pytest.skip("group_data names no monitoring agent")
     _declared(workload)
+    assert conversations.monitors, f"group_data: monitoring: no group has an agent {name}"
     answers = conversations.metrics[workload.name]
     if not any(conversations.shared_networks(one, workload) for one in conversations.monitors):
         pytest.skip("no monitoring agent shares a network with it")

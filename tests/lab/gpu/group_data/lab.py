@@ -9,6 +9,7 @@ from cascade.model.image import ArchiveImage
 system = "gpus"
 stacks = "group_data/stacks/gpus"
 phases = (("plain",), ("ai",), ("edge",))
+monitoring = None
 networks = (Overlay(name="gpus-internal", subnet="172.20.0.0/16", internal=True),)
 images = {"gpus/agent": ArchiveImage(path=Path(".lab/stand-in.tar"))}
 

@@ -9,6 +9,7 @@ from cascade.model.image import ArchiveImage
 system = "trial"
 stacks = "group_data/stacks/trial"
 phases = (("first",), ("middle",), ("last",))
+monitoring = None
 networks = (
     Overlay(name="trial-internal", subnet="172.20.0.0/16", internal=True),
     Overlay(name="trial-external"),
