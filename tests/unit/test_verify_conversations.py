@@ -43,7 +43,8 @@ class Hosts:
         }
 
     def service(self, _: str) -> Mapping[str, Any]:
-        return {"Endpoint": {"VirtualIPs": [{"NetworkID": "i", "Addr": "10.1.0.2/24"}]}}
+        virtual = (("g", "10.0.0.2/24"), ("i", "10.1.0.2/24"))
+        return {"Endpoint": {"VirtualIPs": [{"NetworkID": one, "Addr": address} for one, address in virtual]}}
 
     def answers(self, questions: Iterable[Question]) -> Mapping[Question, Any]:
         return dict.fromkeys(questions)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+from dataclasses import replace
 
 import pytest
 
+from tests.fleets import lab_fleet
+from tests.verify.expected import Expected
 from tests.verify.limits import KERNELS_NAMES, cpu_quotas, unequal_limits
 from tests.verify.remote_witness import environment, rlimits
 
@@ -42,6 +45,23 @@ def test_a_limit_is_right_only_if_soft_and_hard_one_are(
 def test_any_number_is_unlimited_and_a_limit_that_the_kernel_does_not_name_is_not_right() -> None:
     assert unequal_limits({"Max core file size": ["unlimited", "unlimited"]}, {"core": (-1, -1)}) == {}
     assert unequal_limits({}, {"core": (0, 0)}) == {"core": None}
+
+
+@pytest.mark.parametrize(
+    ("absent", "limits"),
+    [
+        ({"open-files", "realtime"}, {"core": (0, 0)}),
+        ({"open-files"}, {"core": (0, 0), "rtprio": (95, 95)}),
+        ({"realtime"}, {"core": (0, 0), "nofile": (65536, 65536)}),
+    ],
+)
+def test_a_limit_that_its_host_cannot_set_is_not_asked_of_an_agent(
+    absent: set[str], limits: dict[str, tuple[int, int]]
+) -> None:
+    fleet = lab_fleet()
+    hosts = {name: one.model_copy(update={"absent": frozenset(absent)}) for name, one in fleet.hosts.items()}
+    expected = Expected(replace(fleet, hosts=hosts))
+    assert expected.rlimits_of(expected.workloads["cascade-audio-realtime_audio-capture"]) == limits
 
 
 def test_the_witness_reads_each_limit_by_the_kernels_name() -> None:
