@@ -150,7 +150,7 @@ def test_a_process_that_is_gone_is_no_process() -> None:
 def test_what_the_engine_is_only_about_to_start_is_not_of_the_container(
     program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "readlink", lambda path: program)
+    monkeypatch.setattr(os, "readlink", lambda _: program)
     assert remote_witness.confinements([os.getpid()]) == []
 
 
