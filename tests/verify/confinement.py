@@ -103,8 +103,9 @@ def is_within(path: str, places: Iterable[str]) -> bool:
 def declared_targets(workload: Workload) -> frozenset[str]:
     """Where a file has something mounted."""
     files = [use.path for _, use in (*workload.config_files, *workload.secret_files)]
-    mounts = [mount.target for mount in (*workload.mounts, *workload.tmpfs)]
-    return frozenset(map(normpath, (*files, *mounts)))
+    mounts = [mount.target for mount in workload.mounts]
+    in_memory = [mount.target for mount in workload.tmpfs]
+    return frozenset(map(normpath, (*files, *mounts, *in_memory)))
 
 
 def undeclared(mounts: Iterable[Mount], declared: Collection[str]) -> list[str]:
