@@ -41,7 +41,6 @@ TOLD: dict[str, Callable[[Engine], Any]] = {
     "labels": lambda engine: engine["info"]["Labels"],
     "live-restore": lambda engine: engine["info"]["LiveRestoreEnabled"],
     "log-driver": lambda engine: engine["info"]["LoggingDriver"],
-    "registry-mirrors": lambda engine: engine["info"]["RegistryConfig"]["Mirrors"],
     "storage-driver": lambda engine: engine["info"]["Driver"],
 }
 

@@ -14,9 +14,9 @@ from cascade.model.workload import Workload
 from tests.verify.evidence import Evidence
 from tests.verify.expected import Expected
 from tests.verify.machine import CERTIFICATE, GOSSIP_PORT, JOIN_PORT, is_signed_by, members_of_node, validity
+from tests.verify.tasks import failing
 
 Service = Mapping[str, Any]
-FAILED = ("failed", "rejected", "orphaned")
 ROLES = {"manager": "swarm-manager", "worker": "swarm-worker"}
 
 
@@ -49,10 +49,6 @@ def service(in_swarm: Workload, evidence: Evidence) -> Service:
 
 def _tasks(service: Service, evidence: Evidence) -> list[Mapping[str, Any]]:
     return [task for task in evidence.manager["tasks"] if task["ServiceID"] == service["ID"]]
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def test_the_host_is_a_node_that_takes_tasks(member: Mapping[str, Any]) -> None:
@@ -159,14 +155,9 @@ def test_as_many_tasks_of_the_service_run_as_are_declared(
 
 
 def test_no_task_of_the_service_keeps_failing(service: Service, evidence: Evidence) -> None:
-    """One may fail, and is replaced; a second one in the same place since the last update is a pattern."""
-    failed = [
-        task
-        for task in _tasks(service, evidence)
-        if task["Status"]["State"] in FAILED and _time(task["CreatedAt"]) > _time(service["UpdatedAt"])
-    ]
-    often = {slot for slot, count in Counter(task.get("Slot") for task in failed).items() if count > 1}
-    assert [task["Status"].get("Err") for task in failed if task.get("Slot") in often] == []
+    template, now = service["Spec"]["TaskTemplate"], evidence.manager["info"]["SystemTime"]
+    failed = failing(_tasks(service, evidence), template, now)
+    assert [f"{task['Status']['State']}: {task['Status'].get('Err')}" for task in failed] == []
 
 
 def test_no_update_of_the_service_is_under_way_or_stuck(service: Service) -> None:
