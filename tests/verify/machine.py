@@ -14,8 +14,9 @@ from cascade.model.host import Host
 
 JOIN_PORT, GOSSIP_PORT = 2377, 7946
 CLOCKS = ("systemd-timesyncd.service", "chrony.service", "ntpsec.service", "openntpd.service")
-# Of the engine, and what starts with it.
+# The engine, and what has to be done before it starts containers again: profiles and secrets put in place.
 UNITS = ("docker.service", "containerd.service")
+PROFILES_UNIT, SECRETS_UNIT = "cascade-apparmor.service", "cascade-secrets.service"
 ENGINES = {
     "distribution": frozenset({"docker.io"}),
     "docker": frozenset({"docker-ce", "docker-ce-cli", "containerd.io"}),
@@ -32,7 +33,7 @@ def request_for(host: Host, fleet: Fleet) -> dict[str, Any]:
     return {
         "packages": sorted({*host.packages, *frozenset().union(*ENGINES.values())}),
         "sysctls": sorted(host.sysctls),
-        "units": [*UNITS, *CLOCKS],
+        "units": [*UNITS, PROFILES_UNIT, SECRETS_UNIT, *CLOCKS],
         "modules": list(MODULES),
         "folders": ["/", "/var/lib/docker"],
         "sshd": host.ssh_hardening,

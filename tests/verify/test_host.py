@@ -6,7 +6,8 @@ import pytest
 
 from cascade.model.host import Host
 from tests.verify.evidence import Evidence
-from tests.verify.machine import CLOCKS, MODULES, kept_sysctls, words
+from tests.verify.expected import Expected
+from tests.verify.machine import CLOCKS, MODULES, PROFILES_UNIT, SECRETS_UNIT, kept_sysctls, words
 
 LARGEST_OFFSET_S = 2.0
 FULL = 0.95
@@ -67,6 +68,19 @@ def test_no_file_system_of_the_engine_is_full(node: Host, evidence: Evidence) ->
 def test_no_unit_that_the_fleet_rests_on_has_failed(node: Host, evidence: Evidence) -> None:
     failed = evidence.hosts[node.name]["failed"]
     assert [line for line in failed if line.startswith(OURS)] == []
+
+
+def test_what_confines_containers_and_gives_them_secrets_starts_before_them(
+    node: Host, evidence: Evidence, expected: Expected
+) -> None:
+    reading = [one for one in expected.workloads.values() if one.kind == "container" and one.secret_files]
+    secrets = any(node.name in expected.hosts_of(one) for one in reading)
+    found = evidence.hosts[node.name]
+    needed = [PROFILES_UNIT] * found["apparmor"] + [SECRETS_UNIT] * secrets
+    if not needed:
+        pytest.skip("its kernel has no AppArmor, and no agent outside of the Swarm reads secrets on it")
+    right = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
+    assert {name: found["units"][name] for name in needed} == dict.fromkeys(needed, right)
 
 
 def test_ssh_is_closed_to_root_and_to_passwords(node: Host, evidence: Evidence) -> None:
