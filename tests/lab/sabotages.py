@@ -20,8 +20,8 @@ FOREIGN_PORT = 30471
 class Sabotage:
     """What somebody did on a host, and what is to be caught: a test's sentence and its subject.
 
-    `undo` is for what no deployment brings back. `beside` are other tests of the same subject that may fail
-    for the same reason.
+    `also` are patterns of other subjects that do not pass for the same reason; `undo` is for what no
+    deployment brings back.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Sabotage:
     by_hand: str | Callable[[], None]
     caught: str
     subject: str
+    also: tuple[str, ...] = ()
     undo: str = ""
-    beside: tuple[str, ...] = ()
 
     def make(self) -> None:
         """Does it."""
@@ -40,30 +40,27 @@ class Sabotage:
             self.by_hand()
 
 
-def of_service(name: str, service: str, options: str, caught: str, *beside: str) -> Sabotage:
+def of_service(
+    name: str, service: str, options: str, caught: str, also: tuple[str, ...] = (), before: str = ""
+) -> Sabotage:
     """A service that somebody updated with the command line."""
-    by_hand = f"docker service update -q --detach --no-resolve-image {options} {service}"
-    return Sabotage(name, MANAGER, by_hand, caught, service, beside=beside)
+    by_hand = f"{before}docker service update -q --detach --no-resolve-image {options} {service}"
+    return Sabotage(name, MANAGER, by_hand, caught, service, also)
 
 
-def of_spec(name: str, service: str, change: Callable[[Any], object], caught: str, *beside: str) -> Sabotage:
+def of_spec(
+    name: str, service: str, change: Callable[[Any], object], caught: str, also: tuple[str, ...] = ()
+) -> Sabotage:
     """A service whose spec somebody changed."""
-    return Sabotage(name, MANAGER, partial(update_service, service, change), caught, service, beside=beside)
+    return Sabotage(name, MANAGER, partial(update_service, service, change), caught, service, also)
 
 
 def of_container(
-    name: str, agent: str, change: Callable[[Any], object], caught: str, *beside: str
+    name: str, agent: str, change: Callable[[Any], object], caught: str, also: tuple[str, ...] = ()
 ) -> Sabotage:
     """A host container that somebody made anew."""
     container = f"{AUDIO}_{agent}"
-    by_hand = partial(recreate_container, container, change)
-    return Sabotage(name, MANAGER, by_hand, caught, container, beside=beside)
-
-
-def first_process(service: str) -> str:
-    """The shell's words for the first process of an agent with one replica."""
-    found = f"docker ps -q --filter label=com.docker.swarm.service.name={service}"
-    return f"$(docker inspect -f '{{{{.State.Pid}}}}' $({found}))"
+    return Sabotage(name, MANAGER, partial(recreate_container, container, change), caught, container, also)
 
 
 def _without_seccomp(spec: Any) -> None:
@@ -72,10 +69,6 @@ def _without_seccomp(spec: Any) -> None:
 
 def _host(key: str, value: object) -> Callable[[Any], None]:
     return lambda body: body["HostConfig"].__setitem__(key, value)
-
-
-def _without_health_check(body: Any) -> None:
-    body["Healthcheck"] = {"Test": ["NONE"]}
 
 
 def _volume_of(folder: str) -> str:
@@ -127,7 +120,6 @@ ON_HOSTS = (
         f"sed -i 's/100m/1m/' {SETTINGS}",
         "daemon json has every declared setting",
         "pc2",
-        beside=("the running engine read daemon json as it is now",),
     ),
     Sabotage(
         "the engine's socket was opened to everybody",
@@ -135,8 +127,8 @@ ON_HOSTS = (
         "chmod 666 /run/docker.sock",
         "the socket of the engine is closed to others",
         "mainpc",
+        also=("mainpc-3.16",),
         undo="chmod 660 /run/docker.sock",
-        beside=("the control passes or carries a reason",),
     ),
     Sabotage(
         "a container runs under the system's name",
@@ -145,6 +137,7 @@ ON_HOSTS = (
         " $(docker images -q | head -n 1)",
         "no host container of the system runs that no file declares",
         "pc2",
+        also=("pc2-5.*",),
         undo="docker rm -f stray",
     ),
 )
@@ -179,14 +172,13 @@ OF_THE_SWARM = (
         "docker service rm cascade-pc2-core_cache-manager",
         "every replica runs on a host that its constraints admit",
         "cascade-pc2-core_cache-manager",
-        beside=("*",),
+        also=("cascade-pc2-core_cache-manager-*",),
     ),
     of_service(
         "a service was scaled down",
         "cascade-personality_tone-detector",
         "--replicas 1",
         "every replica runs on a host that its constraints admit",
-        "as many tasks of the service run as are declared",
     ),
 )
 
@@ -196,12 +188,14 @@ OF_AGENTS = (
         "cascade-personality_empathy-agent",
         "--image made-by:hand",
         "the image of every replica is the one of the files",
+        before="docker commit --pause=false $(docker ps -q | head -n 1) made-by:hand; ",
     ),
     of_service(
         "a limit of memory was removed",
         "cascade-auxiliary_proactive-agent",
         "--limit-memory 0",
         "the memory of every replica is limited by the kernel",
+        ("cascade-auxiliary", "mainpc-5.11"),
     ),
     of_service(
         "a limit of processor time was changed",
@@ -214,6 +208,7 @@ OF_AGENTS = (
         "cascade-auxiliary_chitchat-agent",
         "--limit-pids 0",
         "the number of processes of every replica is limited by the kernel",
+        ("mainpc-5.29",),
     ),
     of_service(
         "the bounds of a log are gone",
@@ -236,7 +231,7 @@ OF_AGENTS = (
     Sabotage(
         "an agent is deaf",
         MANAGER,
-        "pkill -f 'nc -ll -p 7200 '",
+        "pkill -f '[n]c -ll -p 7200 '",
         "every replica listens at both its ports",
         "cascade-core_service-registry",
         undo="docker service update -q --detach --force cascade-core_service-registry",
@@ -250,7 +245,6 @@ OF_NETWORKS = (
         "cascade-personality_dynamic-identity-agent",
         "--network-add cascade-external",
         "replicas have a way out only by a network that is not internal",
-        "every replica is on exactly the networks of its agent",
     ),
     Sabotage(
         "isolation was opened to the hosts",
@@ -258,10 +252,7 @@ OF_NETWORKS = (
         f"docker network connect bridge {AUDIO}_audio-capture",
         "replicas on internal networks alone reach no host",
         f"{AUDIO}_audio-capture",
-        beside=(
-            "replicas have a way out only by a network that is not internal",
-            "every replica is on exactly the networks of its agent",
-        ),
+        also=("mainpc-5.30",),
     ),
     of_service(
         "a name is gone",
@@ -274,7 +265,7 @@ OF_NETWORKS = (
         "cascade-auxiliary_executor",
         f"--publish-add published={FOREIGN_PORT},target=5606,mode=host",
         "exactly the declared ports are published",
-        "the engine listens at no other port of the host",
+        ("mainpc",),
     ),
     Sabotage(
         "a host container was taken off its network",
@@ -282,7 +273,6 @@ OF_NETWORKS = (
         f"docker network disconnect cascade-internal {AUDIO}_wake-word-detector",
         "every replica is on exactly the networks of its agent",
         f"{AUDIO}_wake-word-detector",
-        beside=("*",),
     ),
 )
 
@@ -293,40 +283,40 @@ IN_CONTAINERS = (
         "cascade-auxiliary_feedback-handler",
         "--user 0:0",
         "every process runs as the declared user",
-        "every process is in the declared groups alone",
+        ("mainpc-4.1",),
     ),
     of_service(
         "a capability was added",
         "cascade-auxiliary_code-generator",
         "--cap-add NET_ADMIN",
         "no process can ever gain a capability that is not declared",
-        "no process has a capability that is not declared",
+        ("cascade-auxiliary_code-generator-*", "mainpc-5.4"),
     ),
     of_spec(
         "seccomp was stripped",
         "cascade-ai-engine_tts-service",
         _without_seccomp,
         "the kernel filters the system calls of every process",
-        "the filter of system calls is the declared one",
+        ("mainpc-5.22",),
     ),
     of_service(
         "a root file system can be written",
         "cascade-ai-engine_stt-service",
         "--read-only=false",
         "the root file system is read only where its file says nothing else",
+        ("mainpc-5.13",),
     ),
     of_service(
         "an agent has the engine's socket",
         "cascade-ai-engine_face-recognition-agent",
         "--mount-add type=bind,source=/run/docker.sock,target=/run/docker.sock",
         "no replica has the socket of the engine",
-        "nothing is mounted but what its file declares",
+        ("mainpc-5.32",),
     ),
     of_service(
         "a limit of open files was changed",
         "cascade-ai-engine_model-orchestrator",
         "--ulimit-add core=1:1",
-        "every limit of a process is as declared",
         "every replica has the resource limits of its file",
     ),
     of_container(
@@ -334,14 +324,14 @@ IN_CONTAINERS = (
         "streaming-tts-agent",
         _host("Privileged", True),
         "no replica is privileged",
-        "*",
+        (f"{AUDIO}_streaming-tts-agent-*", "mainpc-5.5", "mainpc-5.22"),
     ),
     of_container(
         "a host container sees the host's processes",
         "streaming-interrupt-handler",
         _host("PidMode", "host"),
         "no replica shares a namespace with its host",
-        "*",
+        ("mainpc-5.16",),
     ),
     of_container(
         "a host container got a device",
@@ -351,7 +341,6 @@ IN_CONTAINERS = (
             [{"PathOnHost": "/dev/zero", "PathInContainer": "/dev/more", "CgroupPermissions": "rwm"}],
         ),
         "every replica has the devices that its file gives and no others",
-        "nothing is mounted but what its file declares",
     ),
     Sabotage(
         "an agent without a GPU sees one",
@@ -361,7 +350,6 @@ IN_CONTAINERS = (
         "no replica sees a gpu that is not its own",
         f"{AUDIO}_streaming-language-analyzer",
         undo=f"docker restart {AUDIO}_streaming-language-analyzer",
-        beside=("every replica has the devices that its file gives and no others",),
     ),
 )
 
@@ -374,12 +362,14 @@ OF_DATA = (
         "cascade-core_redis_data",
         undo=f"chown 10001:10001 {_volume_of('cascade-core_redis_data')}",
     ),
-    of_service(
-        "data is kept in memory alone",
-        "cascade-memory-learning_memory-client",
-        "--mount-rm /data/learning --mount-add type=tmpfs,target=/data/learning",
-        "nothing is mounted but what its file declares",
-        "*",
+    Sabotage(
+        "a volume was taken from an agent",
+        MANAGER,
+        "docker service update -q --detach --no-resolve-image --mount-rm /data/learning"
+        " cascade-memory-learning_memory-client",
+        "every replica sees at its place the folder of the volume",
+        "cascade-memory-learning_learning_data",
+        also=("cascade-memory-learning_memory-client",),
     ),
 )
 
