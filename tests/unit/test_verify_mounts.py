@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ def test_two_names_of_one_folder_are_the_same_and_what_is_not_there_never_is(tmp
     assert not same_file(None, None)
 
 
-def test_the_witness_tells_what_is_at_a_path_and_below_it_but_not_what_is_in_it(tmp_path: Path) -> None:
-    (tmp_path / "kept" / "agent").mkdir(parents=True)
-    (tmp_path / "kept" / "agent" / "secret").write_text("hunter2")
-    (tmp_path / "volume" / "inside").mkdir(parents=True)
-    kept, volume, gone = (str(tmp_path / name) for name in ("kept", "volume", "gone"))
-    found: dict[str, Any] = files({"at": [volume, gone], "below": [kept]})
-    assert found.keys() == {volume, gone, kept, f"{kept}/agent", f"{kept}/agent/secret"}
+def test_the_witness_tells_what_is_at_a_path_but_not_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2")
+    (tmp_path / "secret").chmod(0o640)
+    secret, gone = (str(tmp_path / name) for name in ("secret", "gone"))
+    found: dict[str, Any] = files([secret, gone])
+    assert found.keys() == {secret, gone}
     assert found[gone] is None
+    assert (found[secret]["mode"] & 0o777, found[secret]["uid"]) == (0o640, os.getuid())
     assert "hunter2" not in str(found)

@@ -131,7 +131,7 @@ class Evidence:
 
     @Remembered
     def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is at the place of each volume, and in the folders of secrets, by host and path."""
+        """What is at the place of each volume, and of the folders of secrets, by host and path."""
         return self.on_each(lambda name: self._witness(name, "files", self._places(name)))
 
     def volume(self, host: str, name: str) -> Mapping[str, Any]:
@@ -177,8 +177,8 @@ class Evidence:
         with ThreadPoolExecutor(len(self.machines)) as pool:
             return dict(zip(self.machines, pool.map(read, self.machines), strict=True))
 
-    def _places(self, host: str) -> Mapping[str, list[str]]:
-        return {"at": [one["Mountpoint"] for one in self.engines[host]["volumes"]], "below": [*SECRETS]}
+    def _places(self, host: str) -> list[str]:
+        return [*(one["Mountpoint"] for one in self.engines[host]["volumes"]), *SECRETS]
 
     def _processes(self, host: str) -> Mapping[str, Any]:
         request = {

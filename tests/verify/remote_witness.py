@@ -262,15 +262,9 @@ def stated(path: str) -> "dict[str, Any] | None":
     }
 
 
-def files(request: "dict[str, list[str]]") -> "dict[str, dict[str, Any] | None]":
-    """What is at these paths, and below some of them; never what is in it."""
-    below = [
-        os.path.join(where, name)
-        for path in request["below"]
-        for where, folders, plain in os.walk(path)
-        for name in (*folders, *plain)
-    ]
-    return {path: stated(path) for path in (*request["at"], *request["below"], *below)}
+def files(paths: list[str]) -> "dict[str, dict[str, Any] | None]":
+    """What is at these paths; never what is in it."""
+    return {path: stated(path) for path in paths}
 
 
 def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":
