@@ -65,7 +65,7 @@ def words(value: str) -> str:
 
 
 def members_of_node(certificate: str) -> dict[str, str]:
-    """The node, its role and its Swarm that a certificate of a Swarm names."""
+    """The node and its role that a certificate of a Swarm names."""
     subject = x509.load_pem_x509_certificate(certificate.encode()).subject
     attributes = {"node": NameOID.COMMON_NAME, "role": NameOID.ORGANIZATIONAL_UNIT_NAME}
     return {key: str(subject.get_attributes_for_oid(oid)[0].value) for key, oid in attributes.items()}

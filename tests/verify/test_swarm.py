@@ -150,7 +150,7 @@ def test_as_many_tasks_of_the_service_run_as_are_declared(
     asked = service["Spec"]["Mode"]["Replicated"]["Replicas"]
     scale = in_swarm.service.scale
     least, most = (scale.min, scale.max) if scale else (in_swarm.replicas, in_swarm.replicas)
-    assert least <= asked <= most
+    assert least <= asked <= most, f"{asked} are asked for, and {least} to {most} declared"
     assert Counter(task["Status"]["State"] for task in wanted) == Counter({"running": asked})
 
 
