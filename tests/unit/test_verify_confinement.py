@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +158,7 @@ def test_what_the_engine_is_only_about_to_start_is_not_of_the_container(
 def test_devices_are_found_and_files_are_not() -> None:
     found = remote_witness.device_nodes(os.getpid())
     assert "/dev/null" in found
+    assert not remote_witness.is_node(Path("/").stat().st_mode)
     assert not any(path.startswith(("/dev/pts/", "/dev/shm/")) for path in found)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -29,6 +33,8 @@ kernel.printk = 4 4	1 7
 """
 Key = ec.EllipticCurvePrivateKey
 MINUTE = timedelta(minutes=1)
+# The kernel tells in whole seconds when it began.
+ROUNDED_S = 2
 
 
 def certificate(subject: str, own: Key, issuer: str, key: Key, role: str = "swarm-worker") -> str:
@@ -54,6 +60,21 @@ def authority(key: Key) -> str:
     built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     dated = built.serial_number(2).not_valid_before(now - MINUTE).not_valid_after(now + MINUTE)
     return dated.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+@contextmanager
+def started_process() -> Iterator[subprocess.Popen[bytes]]:
+    """One that waits to be told to end."""
+    with subprocess.Popen((sys.executable, "-c", "input()"), stdin=subprocess.PIPE) as process:
+        yield process
+        process.communicate(b"\n")
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    """Another process, which has no sockets."""
+    with started_process() as process:
+        yield process.pid
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +128,19 @@ def test_a_certificate_of_another_authority_is_not_of_the_swarm(key: Key) -> Non
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_the_sockets_at_which_a_process_listens_are_found_with_their_addresses(
-    family: socket.AddressFamily, address: str
+    family: socket.AddressFamily, address: str, other: int
 ) -> None:
-    with socket.socket(family) as server, socket.socket(family) as silent:
+    with socket.socket(family) as server, socket.socket(family) as client:
         try:
             server.bind((address, 0))
-            silent.bind((address, 0))
         except OSError:
             pytest.skip(f"this machine has no {address}")
         server.listen()
+        client.connect(server.getsockname()[:2])
         found = remote_machine.listening(os.getpid())
         assert [address, server.getsockname()[1]] in found
-        assert [address, silent.getsockname()[1]] not in found
+        assert [address, client.getsockname()[1]] not in found
+        assert remote_machine.listening(other) == []
 
 
 def test_a_mapped_address_is_the_one_that_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +150,13 @@ def test_a_mapped_address_is_the_one_that_it_stands_for(monkeypatch: pytest.Monk
     assert remote_machine.place("00000000000000000000000000000000:0016") == ["::", 22]
 
 
-def test_a_process_began_after_its_machine_and_before_now() -> None:
-    began = remote_machine.started(os.getpid())
-    first = remote_machine.started(1)
+def test_a_process_began_when_it_was_started() -> None:
+    before = time.time()
+    with started_process() as process:
+        began = remote_machine.started(process.pid)
     assert began is not None
-    assert first is not None
-    assert first <= began <= datetime.now(UTC).timestamp() + 1
+    assert before - ROUNDED_S <= began <= time.time() + ROUNDED_S
+    assert remote_machine.started(0) is None
 
 
 @pytest.mark.parametrize("missing", [remote_machine.read, remote_machine.written, remote_machine.stated])
