@@ -173,7 +173,7 @@ def test_health_answers_well_in_every_replica(
     workload: Workload, replicas: Replicas, evidence: Evidence
 ) -> None:
     _declared(workload)
-    answers = {str(one): evidence.own_answers[str(one)]["/health"] for one in replicas}
+    answers = {str(one): evidence.health[str(one)] for one in replicas}
     assert {name: status for name, status in answers.items() if not _is_well(status)} == {}
 
 
