@@ -25,7 +25,8 @@ def test_every_replica_runs_on_a_host_that_its_constraints_admit(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
     hosts = expected.hosts_of(workload)
-    assert len(replicas) == workload.replicas
+    running, declared = len(replicas), workload.replicas
+    assert running == declared
     assert [str(one) for one in replicas if one.host not in hosts] == []
 
 
