@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
 import yaml
 
 from cascade.model.fleet import Fleet, FleetSettings, assemble
 from cascade.model.host import Host
 from cascade.model.service import GroupFile
-from tests.verify.conversations import Conversations
+from tests.verify.conversations import Conversations, kept_out
 from tests.verify.evidence import Question, Replica
 from tests.verify.expected import Expected
+from tests.verify.remote_witness import ask
 
 IMAGE = f"zoo@sha256:{'0' * 64}"
 # Foxes live on both machines and on the inner network alone; owls on the outer one, and bears on a third.
@@ -167,3 +170,25 @@ def test_metrics_are_asked_for_by_the_monitoring_agents_that_share_a_network() -
     assert asked(metrics["fox_fox"]) == {("owl_owl.0 on two", "answered", "fox.fox.zoo", 80, "/metrics")}
     assert asked(metrics["bear_bear"]) == set()
     assert asked(conversations("ipvs").metrics["fox_fox"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ([], True),
+        (["10.1.0.3"], False),
+        ("192.0.2.1", False),
+        ({"error": "TimeoutError: timed out"}, True),
+        ({"error": "OSError: [Errno 101] Network is unreachable"}, True),
+        ({"error": "ConnectionRefusedError: [Errno 111] Connection refused"}, False),
+        ({"error": "it has ended before it was asked"}, False),
+    ],
+)
+def test_only_what_arrived_nowhere_was_kept_out(answer: object, kept: bool) -> None:
+    assert kept_out(answer) is kept
+
+
+def test_who_refuses_a_connection_here_was_reached() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert not kept_out(ask("connect", *bound.getsockname()))

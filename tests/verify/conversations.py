@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,13 @@ from tests.verify.expected import Expected
 Answers = Mapping[Question, Any]
 # How long an attempt may last that is to fail.
 REFUSED_WITHIN_S = 1
+# How an attempt fails that arrives nowhere; who refuses it was reached.
+NOWHERE = (
+    "TimeoutError:",
+    "PermissionError:",
+    f"OSError: [Errno {errno.ENETUNREACH}]",
+    f"OSError: [Errno {errno.EHOSTUNREACH}]",
+)
 
 
 class Conversations:
@@ -171,3 +179,8 @@ def address_on(replica: Replica, network: str) -> str:
 def itself(host: str) -> Replica:
     """A host, as the asker of a question: its first process has its network."""
     return Replica(host, {"Name": host, "State": {"Pid": 1}}, {})
+
+
+def kept_out(answer: object) -> bool:
+    """Whether nobody was found or reached; what else went wrong says nothing of that."""
+    return answer["error"].startswith(NOWHERE) if isinstance(answer, dict) else answer == []

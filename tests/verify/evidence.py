@@ -120,13 +120,17 @@ class Evidence:
 
     @Remembered
     def replicas(self) -> Mapping[str, tuple[Replica, ...]]:
-        """The running containers of each agent, by the name of its service or of its one container."""
+        """The running containers of each agent, by the name of its service or of its one container.
+
+        One that ended between two questions is not among them.
+        """
         processes = self.on_each(self._processes)
         found: dict[str, list[Replica]] = {name: [] for name in self._expected.workloads}
         for host, engine in self.engines.items():
             for container in engine["containers"]:
-                if (name := workload_of(container)) in found:
-                    found[name].append(Replica(host, container, processes[host][container["Id"]]))
+                name, identity = workload_of(container), container["Id"]
+                if name in found and identity in processes[host]:
+                    found[name].append(Replica(host, container, processes[host][identity]))
         return {name: tuple(of_one) for name, of_one in found.items()}
 
     @Remembered
@@ -141,20 +145,16 @@ class Evidence:
         return dict(found[0])
 
     @Remembered
-    def own_answers(self) -> Mapping[str, Mapping[str, Any]]:
-        """By replica: the status of GET /health and /metrics, asked in its own network."""
+    def health(self) -> Mapping[str, Any]:
+        """By replica: the status of GET /health, asked in its own network."""
         asked = {
-            (str(one), path): Question(one, "http", ("127.0.0.1", workload.declared.health_port, path))
+            str(one): Question(one, "http", ("127.0.0.1", workload.declared.health_port, "/health"))
             for name, workload in self._expected.judged.items()
             if workload.declared
             for one in self.replicas[name]
-            for path in ("/health", "/metrics")
         }
         answers = self.answers(asked.values())
-        found: dict[str, dict[str, Any]] = {}
-        for (replica, path), question in asked.items():
-            found.setdefault(replica, {})[path] = answers[question]
-        return found
+        return {replica: answers[question] for replica, question in asked.items()}
 
     def service(self, name: str) -> Mapping[str, Any]:
         """A service as the manager has it."""

@@ -32,13 +32,18 @@ LIMITS = {
 }
 
 
+class Gone(OSError):
+    """What the engine has no longer."""
+
+
 def get(path: str) -> Any:
     """What the engine answers."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(ENGINE)
         status, body = answer_to(connection, "localhost", path)
     if status != 200:
-        raise OSError("GET %s: %d %s" % (path, status, body.decode(errors="replace").strip()))
+        kind = Gone if status == 404 else OSError
+        raise kind("GET %s: %d %s" % (path, status, body.decode(errors="replace").strip()))
     return json.loads(body)
 
 
@@ -58,7 +63,7 @@ def engine(_: Any) -> dict[str, Any]:
     manager = bool((info.get("Swarm") or {}).get("ControlAvailable"))
     return {
         "info": info,
-        "containers": [get("/containers/%s/json" % one["Id"]) for one in get("/containers/json")],
+        "containers": [found for one in get("/containers/json") for found in running(one["Id"])],
         "states": {one["Names"][0].lstrip("/"): one["State"] for one in get("/containers/json?all=1")},
         "networks": [get("/networks/%s" % one["Id"]) for one in get("/networks")],
         "volumes": get("/volumes")["Volumes"] or [],
@@ -68,9 +73,33 @@ def engine(_: Any) -> dict[str, Any]:
     }
 
 
+def running(container: str) -> "list[Any]":
+    """What the engine says of a container; nothing of one that has ended since it was listed."""
+    try:
+        found = get("/containers/%s/json" % container)
+    except Gone:
+        return []
+    return [found] if found["State"]["Pid"] else []
+
+
 def processes(request: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """By name: what the kernel has of a process and of the others in its control group."""
-    return {name: process(**one) for name, one in request.items()}
+    """By name: what the kernel has of a process and of the others in its control group, while it lives."""
+    found = {}
+    for name, one in request.items():
+        try:
+            found[name] = process(**one)
+        except OSError:
+            if alive(one["pid"]):
+                raise
+    return {name: what for name, what in found.items() if alive(request[name]["pid"])}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is still there; one that has ended may wait for its parent."""
+    try:
+        return not status(pid)["State"].startswith(("Z", "X"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
@@ -271,8 +300,9 @@ def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":
     """What is answered inside of the networks of processes: a list of answers for each one asked."""
     answers = []
     for start in range(0, len(request), AT_ONCE):
-        children = [in_network(one) for one in request[start : start + AT_ONCE]]
-        answers += [answers_of(child) for child in children]
+        some = request[start : start + AT_ONCE]
+        children = [in_network(one) for one in some]
+        answers += [answers_of(child, one) for child, one in zip(children, some, strict=True)]
     return answers
 
 
@@ -283,8 +313,10 @@ def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
     return subprocess.Popen(argv, stdout=subprocess.PIPE)
 
 
-def answers_of(child: "subprocess.Popen[bytes]") -> "list[Any]":
+def answers_of(child: "subprocess.Popen[bytes]", one: "dict[str, Any]") -> "list[Any]":
     said, _ = child.communicate()
+    if child.returncode and not alive(one["pid"]):
+        return [{"error": "it has ended before it was asked"}] * len(one["questions"])
     if child.returncode:
         raise OSError("a network could not be entered")
     found: list[Any] = json.loads(said)

@@ -25,7 +25,8 @@ def test_every_replica_runs_on_a_host_that_its_constraints_admit(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
     hosts = expected.hosts_of(workload)
-    assert len(replicas) == workload.replicas
+    running, declared = len(replicas), workload.replicas
+    assert running == declared
     assert [str(one) for one in replicas if one.host not in hosts] == []
 
 
@@ -173,7 +174,7 @@ def test_health_answers_well_in_every_replica(
     workload: Workload, replicas: Replicas, evidence: Evidence
 ) -> None:
     _declared(workload)
-    answers = {str(one): evidence.own_answers[str(one)]["/health"] for one in replicas}
+    answers = {str(one): evidence.health[str(one)] for one in replicas}
     assert {name: status for name, status in answers.items() if not _is_well(status)} == {}
 
 
