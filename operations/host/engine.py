@@ -131,5 +131,6 @@ def recheck(run: Run, _host: Host, started: Recheck) -> None:
 
 
 def _concerns(change: Change, started: Recheck) -> bool:
-    """Whether this lies on a started host, or is its place in the Swarm."""
-    return change.key.host in started.hosts or change.key.name in started.hosts
+    """Whether this lies on a started host, or is its place in the Swarm; a card may take no setting."""
+    here = change.key.host in started.hosts and change.key.kind != "gpu"
+    return here or change.key.name in started.hosts

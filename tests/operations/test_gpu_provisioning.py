@@ -6,8 +6,11 @@ import base64
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +33,9 @@ from cascade.planning.desired import (
 from cascade.planning.diff import Change
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Key
+from cascade.planning.steps import Recheck
 from cascade.planning.target import Target, target_of
+from operations.host.engine import recheck
 from operations.host.gpu import prepare_gpu, write_key
 from operations.host.system import install
 from operations.run import WorkFailed
@@ -221,25 +226,77 @@ def test_apt_is_told_of_nothing_that_is_not_in_the_files(fleet: Fleet, path: str
     assert ("Pin: version 1.20.3-2\n" in text) == ("preferences" in path)
 
 
+DEVICES = ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")
+NULL = "1:3"
+
+
+def prepared(
+    script: str, folder: Path, devices: Sequence[str] = DEVICES, **does: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the script where these are the driver's devices, and programs write down how they were called."""
+    (folder / "bin").mkdir()
+    (folder / "dev").mkdir(exist_ok=True)
+    for device in devices:
+        (folder / "dev" / device).symlink_to("/dev/null")
+    for name in ("nvidia-smi", "modprobe", *does):
+        text = f'#!/bin/sh\necho "{name} $*" >>{folder}/calls\n{does.get(name, "")}\n'
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    return subprocess.run(
+        ["/bin/sh", "-c", script.replace("/dev/", f"{folder}/dev/")],
+        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def gpu_script(fleet: Fleet, limit: int | None = None) -> str:
+    return render(GPU_SCRIPT, host=with_gpu(fleet, power_limit=limit).hosts["pc2"], packages=())
+
+
 @pytest.mark.parametrize("limit", [None, 300])
-@pytest.mark.parametrize("fails", ["", "nvidia-smi", "nvidia-ctk"])
-def test_what_cannot_be_set_is_told_and_holds_up_nothing_else(
-    fleet: Fleet, tmp_path: Path, limit: int | None, fails: str
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_setting_that_a_card_does_not_know_is_told_and_the_devices_are_linked(
+    fleet: Fleet, tmp_path: Path, limit: int | None, fails: bool
 ) -> None:
-    script = render(GPU_SCRIPT, host=with_gpu(fleet, power_limit=limit).hosts["pc2"], packages=())
-    for name in ("nvidia-smi", "nvidia-ctk"):
-        code = "echo no way; exit 3" if name == fails else "exit 0"
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{code}\n')
-        (tmp_path / name).chmod(0o755)
-    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(["/bin/sh", "-c", script], env=path, capture_output=True, text=True, check=False)
-    assert (tmp_path / "calls").read_text().splitlines() == [
-        "nvidia-smi --persistence-mode=1",
-        *([f"nvidia-smi --power-limit={limit}"] if limit else []),
-        "nvidia-ctk system create-dev-char-symlinks --create-all",
-    ]
-    assert done.returncode == (1 if fails else 0)
-    assert ("no way" in done.stderr) == bool(fails)
+    refuses = {"nvidia-smi": "echo not supported; exit 3"} if fails else {}
+    done = prepared(gpu_script(fleet, limit), tmp_path, **refuses)
+    settings = ["persistence-mode=1", *([f"power-limit={limit}"] if limit else [])]
+    asked = [f"nvidia-smi --{setting}" for setting in settings]
+    assert (tmp_path / "calls").read_text().splitlines() == asked
+    assert done.stderr.splitlines() == [f"{line}: not supported" for line in asked if fails]
+    assert done.returncode == 0
+    assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
+
+
+@pytest.mark.parametrize("helper", ["nvidia-modprobe", "modprobe"])
+def test_the_device_that_cuda_needs_is_asked_for_where_it_is_not_there(
+    helper: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    makes = f"ln -s /dev/null {tmp_path}/dev/nvidia-uvm"
+    done = prepared(gpu_script(fleet), tmp_path, ["nvidiactl"], **{helper: makes})
+    assert (done.returncode, done.stderr) == (0, "")
+    (asked,) = (tmp_path / "calls").read_text().splitlines()[1:]
+    assert asked.startswith(f"{helper} ")
+    assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
+
+
+def test_a_link_to_something_else_is_put_right(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "dev/char").mkdir(parents=True)
+    (tmp_path / "dev/char" / NULL).symlink_to("/dev/gone")
+    assert prepared(gpu_script(fleet), tmp_path, ["nvidia-uvm"]).returncode == 0
+    assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
+
+
+@pytest.mark.parametrize(("devices", "said"), [([], "there is no device"), (["nvidia-uvm"], "ln: ")])
+def test_devices_without_links_are_a_failure(
+    devices: Sequence[str], said: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    refuses = {"ln": "echo 'ln: no' >&2; exit 1"} if devices else {}
+    done = prepared(gpu_script(fleet), tmp_path, devices, **refuses)
+    assert done.returncode == 1
+    assert said in done.stderr
 
 
 def change(kind: Any, name: str, **desired: Any) -> Change:
@@ -307,18 +364,25 @@ def test_a_package_that_cannot_be_held_ends_the_run(tmp_path: Path) -> None:
 
 
 class Fetching:
-    """A host that answers to the fetching of a key, and remembers what it was told to write."""
+    """A host that answers to the fetching of a key, and remembers what it was told to write.
+
+    `says` is what its other programs say.
+    """
 
     name = "pc2"
 
-    def __init__(self, answer: bytes | None) -> None:
-        self.answer, self.fetched, self.written = answer, list[str](), list[str]()
+    def __init__(self, answer: bytes | None, says: str = "") -> None:
+        self.answer, self.says = answer, says
+        self.fetched, self.written, self.logged = list[str](), list[str](), list[str]()
+
+    def log(self, line: str, _function: Any) -> None:
+        self.logged.append(line)
 
     def run_shell_command(self, command: StringCommand, **_: Any) -> Any:
         line = command.get_raw_value()
         if "apt-helper" not in line:
             self.written.append(line)
-            return True, type("Output", (), {"stdout": "", "output": ""})
+            return True, type("Output", (), {"stdout": self.says, "output": ""})
         self.fetched += shlex.split(line)[-2:-1]
         if self.answer is None:
             return False, type("Output", (), {"stdout": "", "output": "E: Failed to fetch"})
@@ -362,10 +426,24 @@ def test_another_key_is_not_written(
     assert written == []
 
 
-def test_a_gpu_is_set_by_the_script_that_sets_it_at_each_start() -> None:
-    host = Fetching(None)
-    prepare_gpu(None, host, change("gpu", UUID))  # type: ignore[arg-type]
-    assert host.written == [f"sh {GPU_SCRIPT}"]
+@pytest.mark.parametrize("said", ["", "nvidia-smi --power-limit=300: not supported"])
+def test_a_gpu_is_set_by_the_script_that_sets_it_at_each_start(said: str) -> None:
+    host, run = Fetching(None, said), SimpleNamespace(warned=False)
+    prepare_gpu(run, host, change("gpu", UUID))  # type: ignore[arg-type]
+    assert host.written == [f"sh {GPU_SCRIPT} 2>&1"]
+    assert run.warned == bool(said)
+    assert [said in line for line in host.logged] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("gpu", UUID), ("unit", "docker.service")])
+def test_a_setting_that_a_card_does_not_take_is_no_fault_of_an_engine_that_was_started(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.host.engine.ENGINE_DEADLINE_S", 0.0)
+    plan = SimpleNamespace(unknown=(), stopped=frozenset(), changes=(change(kind, name),))
+    run, started = SimpleNamespace(fresh_plan=lambda: plan), Recheck(("pc2",))
+    with nullcontext() if kind == "gpu" else pytest.raises(WorkFailed, match=f"{name}: run again"):
+        recheck(run, None, started)  # type: ignore[arg-type]
 
 
 NVIDIAS = "https://nvidia.github.io/libnvidia-container/stable/deb"

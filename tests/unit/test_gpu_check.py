@@ -80,6 +80,22 @@ def test_each_fault_is_an_error_with_its_own_next_step(case: tuple[Any, str, str
     assert step in found.next_step
 
 
+@pytest.mark.parametrize(
+    ("setting", "limit", "told"),
+    [
+        ("power_limit", 300, [("warning", "GPU 0 knows no power limit: 300 W of group_data are not set")]),
+        ("power_limit", None, []),
+        ("persistence", None, [("note", "GPU 0 knows no persistence mode: it is not set")]),
+    ],
+)
+def test_a_setting_that_a_card_does_not_know_is_told(
+    setting: str, limit: int | None, told: list[tuple[str, str]], scene: Scene
+) -> None:
+    scene.change_host("mainpc", gpu=HostGpu(power_limit=limit))
+    scene.snapshots["mainpc"]["gpu"] = part(gpus=[gpu(**{setting: None})])
+    assert [(each.level, each.message) for each in said(scene) if each.level != "ok"] == told
+
+
 def test_a_host_that_was_not_asked_is_no_host_that_is_well(scene: Scene) -> None:
     del scene.snapshots["mainpc"]["gpu"]
     (found,) = said(scene)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cascade.model.gpu import HostGpu
 from cascade.planning.checks.subject import Said, Subject, Unread
 from cascade.planning.gpu import Vram, fault_of, lost_in, next_step, vram_of
 
@@ -27,6 +28,7 @@ def gpus(subject: Subject) -> Iterator[Said]:
         yield Said("error", fault, next_step(part))
         return
     yield from _split(subject)
+    yield from _unset(subject, host.gpu)
     yield from _blind(subject)
     for vram in vram_on(subject):
         yield from _taken(vram)
@@ -53,6 +55,17 @@ def _split(subject: Subject) -> Iterator[Said]:
         if found["mig"]:
             step = f"`sudo nvidia-smi -i {found['index']} -mig 0` there"
             yield Said("error", f"GPU {found['index']} is split into instances (MIG)", step)
+
+
+def _unset(subject: Subject, wanted: HostGpu) -> Iterator[Said]:
+    """Settings of group_data that a card does not know: nothing differs, and nothing is set."""
+    for found in subject.facts.snapshots[subject.host.name]["gpu"]["gpus"]:
+        place = f"GPU {found['index']}"
+        if wanted.power_limit and found["power_limit"] is None:
+            message = f"{place} knows no power limit: {wanted.power_limit} W of group_data are not set"
+            yield Said("warning", message, "remove power_limit from gpu in group_data")
+        if wanted.persistence and found["persistence"] is None:
+            yield Said("note", f"{place} knows no persistence mode: it is not set")
 
 
 def _blind(subject: Subject) -> Iterator[Said]:
