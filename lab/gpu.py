@@ -40,6 +40,8 @@ PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
         "nvidia-container-toolkit-base (= {version}), libnvidia-container-tools (= {version})",
     ),
 }
+# What dpkg runs once a package's files are there.
+CONFIGURED_BY = {"nvidia-container-toolkit-base": "postinst"}
 UNITS = ("stand-in-driver.service", "stand-in-repository.service")
 _WHOLE_PYTHON = (
     "python3 -c 'import ctypes, http.server' 2>/dev/null || { export DEBIAN_FRONTEND=noninteractive;"
@@ -222,6 +224,8 @@ def _package(lists: Path, work: Path, name: str, version: str) -> str:
     )
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN/control").write_text(control)
+    if name in CONFIGURED_BY:
+        _copy(SOURCES / CONFIGURED_BY[name], tree / "DEBIAN/postinst", 0o755)
     archive = lists / f"{name}_{version}_stand-in.deb"
     output(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(archive)])
     content = archive.read_bytes()

@@ -24,6 +24,7 @@ from cascade.planning.desired import (
     GPU_FILES,
     GPU_KEY,
     GPU_PACKAGES,
+    GPU_RUNTIME_SETTINGS,
     GPU_SCRIPT,
     GPU_SOURCES,
     GPU_UNIT,
@@ -308,6 +309,9 @@ PINNED = tuple(
 )
 
 
+SETTINGS = 'swarm-resource = "DOCKER_RESOURCE_GPU"\n'
+
+
 def apt_run(tmp_path: Path, made: tuple[Change, ...], **does: str) -> list[tuple[int, str]]:
     """Runs installations with programs that only write down how they were called, or do this instead."""
     folder = tmp_path / "bin"
@@ -316,10 +320,16 @@ def apt_run(tmp_path: Path, made: tuple[Change, ...], **does: str) -> list[tuple
         more = does.get(name.replace("-", "_"), "")
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{more}\n')
         (folder / name).chmod(0o755)
+    (tmp_path / "config.toml").write_text(SETTINGS)
+    (tmp_path / "prepare-gpus").write_text(
+        f"echo prepare-gpus >>{tmp_path}/calls\n{does.get('prepares', '')}\n"
+    )
     ended = []
     for command in install(made):
         assert isinstance(command, StringCommand)
         script = command.get_raw_value().replace("/var/lib/cascade/packages-lock", f"{tmp_path}/lock")
+        for place in (GPU_RUNTIME_SETTINGS, GPU_SCRIPT):
+            script = script.replace(place, str(tmp_path / Path(place).name))
         path = {"PATH": f"{folder}:/usr/bin:/bin"}
         done = subprocess.run(
             ["/bin/sh", "-c", script], env=path, capture_output=True, text=True, check=False
@@ -336,14 +346,39 @@ def calls(tmp_path: Path) -> list[str]:
 
 def test_packages_of_one_version_come_together_and_stay(tmp_path: Path) -> None:
     assert apt_run(tmp_path, PINNED) == [(0, "")]
-    _, lists, signed, installed, *held = calls(tmp_path)
-    assert lists == "apt-get update"
+    _, signed, prepared, installed, *held = calls(tmp_path)
     assert "APT::Update::Error-Mode=any" in signed
     assert f"Dir::Etc::SourceList={GPU_SOURCES} " in signed
+    assert prepared == "prepare-gpus"
     names = [f"{name}=1.19.0-1" for name in GPU_PACKAGES[:2]]
     assert installed.endswith(" -- " + " ".join(names))
     assert "--allow-downgrades" in installed
     assert held == [f"apt-mark hold -- {name}" for name in GPU_PACKAGES[:2]]
+
+
+REWRITES = "case $* in *install*) echo '#swarm-resource' >{}/config.toml; {};; esac"
+
+
+@pytest.mark.parametrize(("ends", "code"), [("exit 0", 0), ("exit 100", 1)])
+def test_settings_that_a_package_rewrites_are_as_they_were(ends: str, code: int, tmp_path: Path) -> None:
+    ((ended, _),) = apt_run(tmp_path, PINNED, apt_get=REWRITES.format(tmp_path, ends))
+    assert ended == code
+    assert (tmp_path / "config.toml").read_text() == SETTINGS
+    assert not (tmp_path / "config.toml.cascade-kept").exists()
+    assert any("hold" in line for line in calls(tmp_path)) == (code == 0)
+
+
+def test_devices_without_links_install_nothing(tmp_path: Path) -> None:
+    assert apt_run(tmp_path, PINNED, prepares="echo no device; exit 1") == [(1, "no device\n")]
+    assert calls(tmp_path)[-1] == "prepare-gpus"
+
+
+def test_sources_of_the_owners_are_asked_only_where_the_packages_do_not_come_without(tmp_path: Path) -> None:
+    lacking = f'case "$*" in *install*) test -e {tmp_path}/lists;; *update) touch {tmp_path}/lists;; esac'
+    assert apt_run(tmp_path, PINNED, apt_get=lacking) == [(0, "")]
+    asked = [line for line in calls(tmp_path) if "update" in line or "install" in line]
+    assert [" install " in line for line in asked] == [False, True, False, True]
+    assert asked[2] == "apt-get update"
 
 
 def test_lists_that_their_key_does_not_sign_install_nothing(tmp_path: Path) -> None:
