@@ -111,7 +111,7 @@ def faults_in(snapshot: Snapshot) -> Iterator[str]:
 def lost_in(snapshots: Mapping[str, Snapshot]) -> dict[str, str]:
     """The containers that do not see the GPU any more that they were given, each with what it says."""
     return {
-        container: said.removeprefix(_LOST)
+        container: one_line(said.removeprefix(_LOST))
         for container, said in _sights(snapshots.values())
         if said.startswith(_LOST)
     }

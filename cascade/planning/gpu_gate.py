@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from cascade.model.strict import one_line
 from cascade.planning.gpu import (
     Snapshot,
     Vram,
@@ -18,6 +19,7 @@ from cascade.planning.verdict import Reason
 from cascade.planning.waves import Member
 
 Snapshots = Mapping[str, Snapshot]
+_UNKNOWN = "unknown: "
 
 
 def with_gpu(target: Target, members: Iterable[Member]) -> tuple[Member, ...]:
@@ -69,9 +71,9 @@ def not_asked(members: Iterable[Member], manager: str, snapshots: Snapshots) -> 
     for snapshot in snapshots.values():
         for container, said in ((snapshot.get("gpu") or {}).get("containers") or {}).items():
             yield from (
-                (member, said)
+                (member, one_line(said.removeprefix(_UNKNOWN)))
                 for member in members
-                if said.startswith("unknown: ") and names.get(container) == member.key
+                if said.startswith(_UNKNOWN) and names.get(container) == member.key
             )
 
 

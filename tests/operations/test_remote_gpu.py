@@ -116,13 +116,38 @@ def listed(*uuids: str) -> str:
     return "".join(lines)
 
 
+OFF_THE_BUS = "Unable to determine the device handle for GPU0000:65:00.0: Unknown Error"
 LOST = "Failed to initialize NVML: Unknown Error\r\n"
 SIGHTS = {
     "sees its own": ([f"NVIDIA_VISIBLE_DEVICES={A}"], listed(A), 0, "ok"),
     "given by number": (["NVIDIA_VISIBLE_DEVICES=0"], listed(A), 0, "ok"),
     "given last": (["NVIDIA_VISIBLE_DEVICES=void", f"NVIDIA_VISIBLE_DEVICES={A}"], listed(A), 0, "ok"),
     "after a reload": ([f"NVIDIA_VISIBLE_DEVICES={A}"], LOST, 255, f"lost: {LOST.strip()}"),
-    "says nothing": ([f"NVIDIA_VISIBLE_DEVICES={A}"], "", 0, "lost: "),
+    "GPU off the bus": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        f"{OFF_THE_BUS}\r\n",
+        15,
+        f"lost: {OFF_THE_BUS}",
+    ),
+    "no device": ([f"NVIDIA_VISIBLE_DEVICES={A}"], "No devices found.\r\n", 6, "lost: No devices found."),
+    "says nothing": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        "",
+        0,
+        "unknown: nvidia-smi ended with 0: it said nothing",
+    ),
+    "killed for its memory": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        "Killed\r\n",
+        137,
+        "unknown: nvidia-smi ended with 137: Killed",
+    ),
+    "failed after it had listed": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        listed(B),
+        1,
+        f"unknown: nvidia-smi ended with 1: GPU 0: NVIDIA H200 (UUID: {B})",
+    ),
     "sees another": (
         [f"NVIDIA_VISIBLE_DEVICES={A}"],
         listed(B),
@@ -139,7 +164,7 @@ SIGHTS = {
         [f"NVIDIA_VISIBLE_DEVICES={A}"],
         "OCI runtime exec failed: no such file\r\n",
         127,
-        "unknown: OCI runtime exec failed: no such file",
+        "unknown: nvidia-smi ended with 127: OCI runtime exec failed: no such file",
     ),
     "has no GPU": (["NVIDIA_VISIBLE_DEVICES=void"], listed(A), 0, None),
     "knows no GPU": ([], listed(A), 0, None),
@@ -179,6 +204,23 @@ def test_a_container_is_asked_what_it_sees(
     if expected is not None:
         (asked,) = (call for call in engine.asked if call.path == "/containers/c9/exec")
         assert asked.body["Cmd"] == ["nvidia-smi", "-L"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sees"),
+    [
+        ("Driver Not Loaded", "lost"),
+        ("Driver/library version mismatch", "lost"),
+        ("GPU is lost", "lost"),
+        ("Insufficient Permissions", "unknown"),
+    ],
+)
+def test_only_a_gpu_that_is_out_of_reach_is_lost(
+    words: str, sees: str, engine: Engine, tmp_path: Path
+) -> None:
+    said = raw(f"Failed to initialize NVML: {words}\r\n")
+    answers = one_container([f"NVIDIA_VISIBLE_DEVICES={A}"], said, 255)
+    assert sights(engine, tmp_path, answers, TOLD)["c9"].partition(":")[0] == sees
 
 
 def test_a_container_that_cannot_be_asked_is_unknown_and_one_that_has_gone_is_none(

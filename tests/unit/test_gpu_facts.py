@@ -216,5 +216,8 @@ def test_only_what_names_a_gpu_is_given_one() -> None:
 
 def test_containers_that_lost_their_gpu_are_told_apart_from_those_nobody_could_ask() -> None:
     assert lost_in({"mainpc": host_with(seen="lost: Unknown Error")}) == {CONTAINER: "Unknown Error"}
+    (long,) = lost_in({"mainpc": host_with(seen=f"lost: {'x' * 9999}\x1b[2J")}).values()
+    assert len(long) < 1000
+    assert long.isprintable()
     assert lost_in({"mainpc": host_with(seen="unknown: no nvidia-smi"), "pc2": {"docker": None}}) == {}
     assert lost_in({"mainpc": {"gpu": {"error": "no answer"}, "docker": None}}) == {}

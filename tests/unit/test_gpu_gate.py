@@ -131,6 +131,8 @@ def test_other_groups_on_the_gpu_do_not_count() -> None:
 
 
 def test_an_agent_that_cannot_be_asked_is_named_and_does_not_fail() -> None:
-    snapshots = {"mainpc": host_with(seen="unknown: no nvidia-smi")}
-    assert list(not_asked((VISION, VOICE), "mainpc", snapshots)) == [(VISION, "unknown: no nvidia-smi")]
+    snapshots = {"mainpc": host_with(seen="unknown: no nvidia-smi\x1b[2J" + "x" * 9999)}
+    ((asked, said),) = not_asked((VISION, VOICE), "mainpc", snapshots)
+    assert (asked, said[:17]) == (VISION, r"no nvidia-smi\x1b")
+    assert len(said) < 1000
     assert causes(behind(target(), (VISION,), {UUID: BUDGET}, snapshots)) == {}
