@@ -12,6 +12,7 @@ from paramiko import SSHException
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
+from cascade.model.daemon import merged
 from cascade.planning.desired import SETTINGS_STAMP, stamp
 from cascade.planning.diff import Change
 from cascade.planning.steps import Recheck
@@ -45,10 +46,10 @@ def succeeds(host: Host, command: str) -> bool:
 
 
 def apply_settings(run: Run, host: Host, change: Change) -> None:
-    """Merges our keys into the owner's file; a running engine is restarted, and put back if it fails."""
+    """Merges our settings into the owner's file; a running engine is restarted, and put back if it fails."""
     path = change.key.name
     new, old = f"{path}{FRESH}", f"{path}.cascade-old"
-    settings = _owners_settings(host, path) | dict(change.desired)
+    settings = merged(_owners_settings(host, path), change.desired)
     # As closed to others as the old one is.
     _write(host, path, f"{json.dumps(settings, indent=2, sort_keys=True)}\n", "beside")
     if succeeds(host, "command -v dockerd"):

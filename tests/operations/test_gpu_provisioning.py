@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ from cascade.model.gpu import Gpu, HostGpu
 from cascade.planning.checks.subject import Facts, Subject
 from cascade.planning.checks.toolkit import sources
 from cascade.planning.desired import (
+    DAEMON_SETTINGS,
     GPU_FILES,
     GPU_KEY,
     GPU_PACKAGES,
@@ -44,6 +46,7 @@ from operations.snapshot import query_for
 from tests.fleets import ROOT
 from tests.operations.conftest import Snapshots
 
+RESOURCES = "node-generic-resources"
 UUID = "GPU-22222222-2222-4222-8222-222222222222"
 # Docker's, which stands for NVIDIA's.
 CONTENT = (ROOT / "templates/etc/apt/keyrings/docker.asc.j2").read_text()
@@ -200,6 +203,17 @@ def test_a_gpu_is_set_as_far_as_its_driver_can(
     equipped["pc2"]["gpu"]["gpus"][0] |= of_gpu
     equipped["pc2"]["gpu"] |= of_host
     assert changes(with_gpu(fleet), equipped) == ([f"gpu {UUID} on pc2: {found}"] if found else [])
+
+
+def test_runtimes_and_resources_of_the_owners_are_no_difference(fleet: Fleet, equipped: Snapshots) -> None:
+    target = target_of(with_gpu(fleet))
+    ours = target.wanted[Key("pc2", "daemon-settings", DAEMON_SETTINGS)]
+    runtimes = {"kata": {}, **ours["runtimes"]}
+    owners = {"runtimes": runtimes, RESOURCES: ["fpga=2", *ours[RESOURCES]]}
+    for said, differs in (({}, False), ({"runtimes": {"kata": {}}}, True), ({RESOURCES: ["fpga=2"]}, True)):
+        equipped["pc2"]["files"][DAEMON_SETTINGS]["content"] = json.dumps({**ours, **owners, **said})
+        changed = {change.key.kind for change in make_plan(target, equipped).changes}
+        assert ("daemon-settings" in changed) == differs
 
 
 def test_a_power_limit_is_compared_in_watts(fleet: Fleet, equipped: Snapshots) -> None:
