@@ -77,7 +77,10 @@ class StandInProcess:
 
 @dataclass(frozen=True)
 class StandInDriver:
-    """All that the stand-in driver of a host says. Without a module none is loaded."""
+    """All that the stand-in driver of a host says. Without a module none is loaded.
+
+    `init` is what the library's start returns, `untold` what calls about processes do.
+    """
 
     gpus: tuple[StandInGpu, ...] = ()
     processes: tuple[StandInProcess, ...] = ()
@@ -85,10 +88,11 @@ class StandInDriver:
     module: str | None = "580.95.05"
     cuda: int = 13000
     init: int = 0
+    untold: int = 0
 
     def text(self) -> str:
         """The state as the stand-ins read it."""
-        lines = [f"library {self.library}", f"cuda {self.cuda}", f"init {self.init}"]
+        lines = [f"library {self.library}", f"cuda {self.cuda}", f"init {self.init}", f"untold {self.untold}"]
         lines += [f"module {self.module}"] if self.module else []
         lines += [
             f"gpu {gpu.uuid} {gpu.total} {gpu.used} {int(gpu.persistence)} {gpu.watts} {gpu.mig} {gpu.code}"

@@ -285,6 +285,7 @@ static Return processes_of(Device device, unsigned int *count, struct process *i
     unsigned int room = count ? *count : 0, found = 0;
 
     if (code) return code;
+    if (state.untold) return state.untold;
     for (int number = 0; number < state.processes; number++) {
         const struct stand_in_process *process = &state.process[number];
         if (process->gpu != device->index) continue;

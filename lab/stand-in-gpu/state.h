@@ -5,6 +5,7 @@
  *   cuda 13000
  *   init 0                       what the library's start returns; -1 ends its process, -2 never returns
  *   gpu UUID TOTAL USED PERSISTENCE WATTS MIG CODE NAME      memory in MiB; CODE is what calls about it return
+ *   untold 3                     what calls about processes return
  *   process INDEX PID MIB NAME   MIB is -1 where the driver does not know
  */
 #ifndef STAND_IN_STATE_H
@@ -30,7 +31,7 @@ struct stand_in_process {
 
 struct stand_in_state {
     char library[32], module[32];
-    int cuda, init, gpus, processes;
+    int cuda, init, untold, gpus, processes;
     struct stand_in_gpu gpu[MOST_GPUS];
     struct stand_in_process process[MOST_PROCESSES];
 };

@@ -136,6 +136,12 @@ def test_a_process_is_told_with_its_name_and_its_memory(probe: Probe) -> None:
     assert by_pid[gone] == {"pid": gone, "memory": None, "name": "", "container": ""}
 
 
+@pytest.mark.parametrize("code", [3, 4, 13], ids=["not supported", "no permission", "no such call"])
+def test_a_driver_that_tells_no_processes_says_so_and_the_rest(code: int, probe: Probe) -> None:
+    (gpu,) = probe(replace(ONE, untold=code))["gpus"]
+    assert (gpu["processes"], gpu["lost"], gpu["memory_used"]) == (None, "", 300 * MIB)
+
+
 @pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
 def test_a_process_is_known_by_its_container(groups: str, probe: Probe, tmp_path: Path) -> None:
     for pid, said in ((7, groups), (8, "0::/user.slice/user-1000.slice\n")):

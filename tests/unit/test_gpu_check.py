@@ -131,6 +131,16 @@ def test_foreign_processes_are_a_note_until_they_are_in_the_way(scene: Scene) ->
     }
 
 
+def test_a_driver_that_does_not_tell_whose_memory_it_is_is_told(scene: Scene) -> None:
+    used = 4564 * 2**20
+    scene.snapshots["mainpc"]["gpu"] = part(gpus=[gpu(processes=None, memory_used=used)])
+    words = "GPU 0: the driver does not tell who has the 4564 MiB that are in use"
+    for offered, level in ((20000, "note"), (20001, "warning")):
+        found = [each for each in examine(offering(scene, offered)) if each.check == "gpu"]
+        said = [(each.level, each.message) for each in found if each.host == "mainpc"]
+        assert said == [(level, words)]
+
+
 def test_what_the_check_of_gpus_says_is_not_said_of_the_state_again(scene: Scene) -> None:
     scene.snapshots["mainpc"]["gpu"] = part(nvml="no-gpu", gpus=[])
     plan = make_plan(target_of(scene.fleet), scene.snapshots)

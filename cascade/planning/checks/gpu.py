@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cascade.model.gpu import HostGpu
-from cascade.planning.checks.subject import Said, Subject, Unread
+from cascade.planning.checks.subject import Level, Said, Subject, Unread
 from cascade.planning.gpu import Vram, fault_of, lost_in, next_step, vram_of
 
 NONE_DECLARED = "no GPU is declared: nothing of NVIDIA is installed"
@@ -78,10 +78,14 @@ def _blind(subject: Subject) -> Iterator[Said]:
 
 def _taken(vram: Vram) -> Iterator[Said]:
     """Others who have memory of a GPU: in the way where too little is left for those that share it."""
+    place = f"GPU {vram.gpu.index}"
+    if vram.foreign is None:
+        level: Level = "warning" if vram.missing_mib is None else "note"
+        yield Said(level, f"{place}: {vram.untold}", "`nvidia-smi` there")
+        return
     if not vram.foreign:
         return
     who = ", ".join(map(str, vram.foreign))
-    place = f"GPU {vram.gpu.index}"
     if vram.missing_mib:
         step = f"end them, or lower vram_budget by {vram.missing_mib} MiB"
         yield Said("warning", f"{place}: {vram.missing_mib} MiB of the budget are not free: {who}", step)
