@@ -29,6 +29,7 @@ from cascade.planning.target import Target
 
 MINIMUM_API = (1, 44)
 
+_ANOTHER_GPU = "put it back, deploy, which takes what is there now, or go back to another release"
 _NUMBER = re.compile("[0-9]{1,9}")
 _OCTAL = re.compile("[0-7]{1,5}")
 _CONFIG_FILE = re.compile(rf"{CONFIG_FOLDER}/(?P<prefix>[^/]+)-[0-9a-f]{{12}}(?:\.|$)")
@@ -414,7 +415,9 @@ def _gpus(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) 
         if gpu is None or gpu["lost"]:
             observed.not_read.add(key)
             if gpu is None and not why_unknown(snapshot):
-                observed.unknown.append(Unknown(host, GPU, f"there is no {key.name} any more"))
+                observed.unknown.append(
+                    Unknown(host, GPU, f"there is no {key.name} any more: {_ANOTHER_GPU}")
+                )
             continue
         found = {
             "persistence": gpu["persistence"],

@@ -102,7 +102,8 @@ def _read(run: Run, members: Iterable[Member]) -> dict[str, Any]:
     """What the hosts of these agents, and the manager, say now."""
     names = {run.fleet.manager.name, *(host for member in members for host in member.hosts)}
     hosts = [host for host in run.state.inventory if host.name in names and host.connected]
-    found = run.read_snapshots(hosts, ())
+    gpus = (item for item in run.plan().target.resources if item.key.kind == "gpu")
+    found = run.read_snapshots(hosts, gpus)
     if unread := sorted(name for name, snapshot in found.items() if snapshot is None):
         raise WorkFailed(f"{', '.join(unread)} could not be read")
     return found

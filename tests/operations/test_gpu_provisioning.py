@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
 
+from cascade.exit_codes import ERROR
 from cascade.model.fleet import Fleet
 from cascade.model.gpu import Gpu, HostGpu
+from cascade.model.options import Options
 from cascade.planning.checks.subject import Facts, Subject
 from cascade.planning.checks.toolkit import sources
 from cascade.planning.desired import (
@@ -41,10 +44,11 @@ from cascade.planning.target import Target, target_of
 from operations.host.engine import recheck
 from operations.host.gpu import prepare_gpu, write_key
 from operations.host.system import install
-from operations.run import WorkFailed
+from operations.run import Stopped, WorkFailed
 from operations.snapshot import query_for
 from tests.fleets import ROOT
-from tests.operations.conftest import Snapshots
+from tests.operations.conftest import LocalRun, Snapshots
+from tests.operations.test_look import kept
 
 RESOURCES = "node-generic-resources"
 UUID = "GPU-22222222-2222-4222-8222-222222222222"
@@ -526,4 +530,49 @@ def test_a_gpu_that_another_has_replaced_is_unknown_and_not_in_sync(
     other = "GPU-33333333-3333-4333-8333-333333333333"
     equipped["pc2"]["gpu"]["gpus"][0]["uuid"] = other
     plan = make_plan(target_of(with_gpu(fleet)), equipped)
-    assert [str(unknown) for unknown in plan.unknown] == [f"pc2: GPU: there is no {UUID} any more"]
+    (unknown,) = plan.unknown
+    assert str(unknown) == (
+        f"pc2: GPU: there is no {UUID} any more: put it back, deploy, which takes what is there now,"
+        " or go back to another release"
+    )
+
+
+ANOTHER = {"uuid": "GPU-33333333-3333-4333-8333-333333333333"}
+
+
+@pytest.mark.parametrize(
+    ("part", "of_gpu", "said"),
+    [
+        ({}, ANOTHER, f"pc2: GPU: there is no {UUID} any more: put it back"),
+        ({"nvml": "missing", "gpus": []}, {}, "pc2: GPU: the driver is not installed"),
+        ({"nvml": "no-gpu", "gpus": []}, {}, "pc2: GPU: the driver finds no GPU"),
+    ],
+    ids=["another GPU", "no driver", "no GPU"],
+)
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_release_whose_gpu_is_gone_is_not_gone_back_to(
+    declared: bool,
+    part: dict[str, Any],
+    of_gpu: dict[str, Any],
+    said: str,
+    run: LocalRun,
+    equipped: Snapshots,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = with_gpu(run.fleet)
+    equipped["mainpc"]["docker"]["release"] = kept(target_of(fleet))
+    equipped["pc2"]["gpu"]["gpus"][0] |= of_gpu
+    equipped["pc2"]["gpu"] |= part
+    run.fleet = replace(fleet if declared else run.fleet, options=Options(rollback="3"))
+
+    def take(host: Host, query: dict[str, Any]) -> Any:
+        snapshot = equipped[host.name]
+        return {name: told for name, told in snapshot.items() if name != "gpu" or "gpu" in query}
+
+    monkeypatch.setattr(run.state.inventory, "get_active_hosts", lambda: [*run.state.inventory])
+    monkeypatch.setattr("operations.run.take_snapshot", take)
+    with pytest.raises(Stopped) as stopped:
+        run.plan()
+    assert stopped.value.code == ERROR
+    (message,) = stopped.value.messages
+    assert message.startswith(said)
