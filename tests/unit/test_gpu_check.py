@@ -10,7 +10,7 @@ import pytest
 from cascade.model.fleet import Fleet
 from cascade.model.gpu import HostGpu
 from cascade.planning.checks.gpu import NONE_DECLARED
-from cascade.planning.desired import Desired
+from cascade.planning.desired import DAEMON_SETTINGS, Desired
 from cascade.planning.plan import make_plan
 from cascade.planning.preflight import Finding, examine, of_plan
 from cascade.planning.target import target_of
@@ -42,6 +42,28 @@ def test_a_host_whose_gpu_is_absent_does_without(scene: Scene) -> None:
     scene.change_host("pc2", gpu=HostGpu(), absent=["gpu"])
     (found,) = said(scene, "pc2")
     assert (found.level, found.message) == ("ok", "group_data says there is none, its workloads do without")
+
+
+LEFT: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "left": ('{"default-runtime": "nvidia"}', {}, True),
+    "being taken away": ('{"default-runtime": "nvidia"}', {"default-runtime": "runc"}, False),
+    "another": ('{"default-runtime": "kata"}', {}, False),
+    "none": ("{}", {}, False),
+    "no JSON": ("{", {}, False),
+    "no map": ('["nvidia"]', {}, False),
+}
+
+
+@pytest.mark.parametrize("declared", [None, HostGpu()])
+@pytest.mark.parametrize(("content", "wanted", "warned"), LEFT.values(), ids=LEFT)
+def test_an_engine_that_still_gives_gpus_to_whoever_asks_is_told(
+    content: str, wanted: dict[str, Any], warned: bool, declared: HostGpu | None, scene: Scene
+) -> None:
+    scene.change_host("pc2", gpu=declared, absent=["gpu"], daemon_settings=wanted)
+    scene.snapshots["pc2"]["files"][DAEMON_SETTINGS]["content"] = content
+    (found,) = said(scene, "pc2")
+    assert found.level == ("warning" if warned else "ok")
+    assert ('"default-runtime": "runc"' in found.next_step) == warned
 
 
 def test_a_gpu_that_is_well_is_told_with_its_driver(scene: Scene) -> None:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from cascade.model.gpu import HostGpu
 from cascade.planning.checks.subject import Level, Said, Subject, Unread
+from cascade.planning.desired import DAEMON_SETTINGS
 from cascade.planning.gpu import Vram, fault_of, lost_in, next_step, vram_of
 
 NONE_DECLARED = "no GPU is declared: nothing of NVIDIA is installed"
+
+LEFT_BEHIND = (
+    "no GPU is declared, and daemon.json still has nvidia as the default runtime: every container whose image"
+    " asks for GPUs sees all of them"
+)
 
 
 def gpus(subject: Subject) -> Iterator[Said]:
     """What the driver says, and what stands in the way of those who are to share its GPUs."""
     host = subject.host
-    if host.gpu is None:
+    if not host.has_gpu and _left_behind(subject):
+        yield Said(
+            "warning", LEFT_BEHIND, subject.setting('daemon_settings = {…, "default-runtime": "runc"}')
+        )
+    elif host.gpu is None:
         yield Said("ok", NONE_DECLARED)
-        return
-    if not host.has_gpu:
+    elif not host.has_gpu:
         yield Said("ok", "group_data says there is none, its workloads do without")
-        return
+    else:
+        yield from _declared(subject, host.gpu)
+
+
+def _declared(subject: Subject, wanted: HostGpu) -> Iterator[Said]:
+    host = subject.host
     snapshot = subject.facts.snapshots[host.name]
     part = snapshot.get("gpu") or {"error": "nothing was said of them"}
     if "error" in part:
@@ -28,11 +43,23 @@ def gpus(subject: Subject) -> Iterator[Said]:
         yield Said("error", fault, next_step(part))
         return
     yield from _split(subject)
-    yield from _unset(subject, host.gpu)
+    yield from _unset(subject, wanted)
     yield from _blind(subject)
     for vram in vram_on(subject):
         yield from _taken(vram)
     yield Said("ok", f"driver {part['driver']}, CUDA {part['cuda']}: {_named(subject)}")
+
+
+def _left_behind(subject: Subject) -> bool:
+    """Whether the engine gives GPUs to whoever asks, since nobody says any more who is to have none."""
+    if "default-runtime" in subject.host.daemon_settings:
+        return False
+    found = subject.facts.snapshots[subject.host.name]["files"].get(DAEMON_SETTINGS) or {}
+    try:
+        settings = json.loads(found.get("content") or "{}")
+    except ValueError:
+        return False
+    return isinstance(settings, dict) and settings.get("default-runtime") == "nvidia"
 
 
 def vram_on(subject: Subject) -> tuple[Vram, ...]:
