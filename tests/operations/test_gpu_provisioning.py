@@ -245,6 +245,29 @@ def test_apt_is_told_of_nothing_that_is_not_in_the_files(fleet: Fleet, path: str
     assert ("Pin: version 1.20.3-2\n" in text) == ("preferences" in path)
 
 
+DRIVER_PACKAGES = """
+    firmware-nvidia-gsp libcuda1 libcudadebugger1 libegl-nvidia-tesla-535-0 libegl-nvidia0
+    libgl1-nvidia-glvnd-glx libgles-nvidia1 libgles-nvidia2 libglx-nvidia0 libnvcuvid1
+    libnvidia-compute-550-server libnvidia-ml1 libnvoptix1
+    linux-modules-nvidia-580-generic linux-objects-nvidia-580-6.8.0-40-generic
+    linux-signatures-nvidia-6.8.0-40-generic nvidia-driver nvidia-driver-580-open nvidia-firmware-580
+    nvidia-kernel-dkms xserver-xorg-video-nvidia xserver-xorg-video-nvidia-580
+"""
+OTHER_PACKAGES = "firmware-linux libcudart12 libegl1 libgl1 libgles2 libglx0 linux-image-amd64 nvme-cli"
+
+
+def test_no_part_of_the_driver_is_upgraded_unattended(fleet: Fleet) -> None:
+    """Their expressions are matched from the beginning of a name."""
+    text = render("/etc/apt/apt.conf.d/52cascade-nvidia", host=with_gpu(fleet).hosts["pc2"], packages=())
+    kept = [re.compile(pattern) for pattern in re.findall(r'^    "(.*)";$', text, re.MULTILINE)]
+
+    def left_alone(names: str) -> list[str]:
+        return [name for name in names.split() if any(pattern.match(name) for pattern in kept)]
+
+    assert left_alone(DRIVER_PACKAGES) == DRIVER_PACKAGES.split()
+    assert left_alone(OTHER_PACKAGES) == []
+
+
 DEVICES = ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")
 NULL = "1:3"
 
