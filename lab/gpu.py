@@ -53,7 +53,10 @@ NO_PROXY = 'Acquire::http::Proxy::127.0.0.1 "DIRECT";\n'
 
 @dataclass(frozen=True)
 class StandInGpu:
-    """One GPU as the stand-in driver tells of it, in MiB and watts; `code` is NVML's for calls about it."""
+    """One GPU as the stand-in driver tells of it, in MiB and watts; `code` is NVML's for calls about it.
+
+    A card with -1 watts knows no power limit.
+    """
 
     uuid: str
     total: int = 24564

@@ -64,6 +64,10 @@ int main(int count, char **words)
         return 2;
     }
     for (int index = 0; index < state.gpus; index++) {
+        if (kind == 'p' && state.gpu[index].watts < 0) {
+            printf("Changing power management limit is not supported for GPU: %s\n", state.gpu[index].uuid);
+            return 3;
+        }
         if (kind == 'm') state.gpu[index].persistence = (int)value;
         else state.gpu[index].watts = value;
     }

@@ -269,8 +269,10 @@ Return nvmlDeviceGetPowerManagementLimit(Device device, unsigned int *milliwatts
     struct stand_in_gpu *gpu;
     Return code = gpu_of(device, &gpu);
 
-    if (!code) *milliwatts = (unsigned int)gpu->watts * 1000;
-    return code;
+    if (code) return code;
+    if (gpu->watts < 0) return NOT_SUPPORTED;
+    *milliwatts = (unsigned int)gpu->watts * 1000;
+    return SUCCESS;
 }
 
 Return nvmlDeviceGetEnforcedPowerLimit(Device device, unsigned int *milliwatts)

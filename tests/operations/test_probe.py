@@ -136,6 +136,11 @@ def test_a_process_is_told_with_its_name_and_its_memory(probe: Probe) -> None:
     assert by_pid[gone] == {"pid": gone, "memory": None, "name": "", "container": ""}
 
 
+def test_a_card_without_a_power_limit_has_none(probe: Probe) -> None:
+    (gpu,) = probe(StandInDriver(gpus=(StandInGpu(A, watts=-1),)))["gpus"]
+    assert (gpu["power_limit"], gpu["lost"]) == (None, "")
+
+
 @pytest.mark.parametrize("code", [3, 4, 13], ids=["not supported", "no permission", "no such call"])
 def test_a_driver_that_tells_no_processes_says_so_and_the_rest(code: int, probe: Probe) -> None:
     (gpu,) = probe(replace(ONE, untold=code))["gpus"]
