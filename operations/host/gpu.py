@@ -13,8 +13,8 @@ from cascade.model.openpgp import NoKey, fingerprints
 from cascade.model.strict import printable
 from cascade.planning.desired import GPU_SCRIPT
 from cascade.planning.diff import Change
-from operations.host.engine import shell
 from operations.host.files import written
+from operations.host.shell import shell
 from operations.run import Run, WorkFailed
 
 # Far more than a key has.
