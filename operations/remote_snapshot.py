@@ -45,7 +45,7 @@ TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
 TOOLKIT = "nvidia-container-toolkit"
 GIVEN = "NVIDIA_VISIBLE_DEVICES="
 NO_GPU = ("", "void", "none")
-UUID = re.compile("GPU-[0-9a-f-]+")
+LISTED = re.compile(r"\(UUID: (GPU-[0-9a-f-]+)\)")
 # NVML's own words for a GPU that is out of a container's reach. What fails otherwise says nothing of the GPU.
 NVML_LOST = re.compile(
     "Failed to initialize NVML: (Unknown Error|Driver Not Loaded|Driver/library version mismatch|GPU is lost)"
@@ -403,11 +403,13 @@ def sight(given: str, seen: Any) -> str:
     code, said = seen
     if NVML_LOST.search(said):
         return "lost: %s" % said
-    visible = UUID.findall(said)
+    visible = sorted(LISTED.findall(said))
     if code or not visible:
         return "unknown: nvidia-smi ended with %s: %s" % (code, said or "it said nothing")
-    wanted = UUID.findall(given)
-    if wanted and sorted(visible) != sorted(wanted):
+    wanted = sorted(name.strip() for name in given.split(",") if name.strip().startswith("GPU-"))
+    # The beginning of a UUID names it too.
+    same = len(wanted) == len(visible) and all(map(str.startswith, visible, wanted))
+    if wanted and not same:
         return "lost: it sees %s, and was given %s" % (", ".join(visible), ", ".join(wanted))
     return "ok"
 

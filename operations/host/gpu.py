@@ -65,5 +65,6 @@ def _fetched(host: Host, url: str) -> bytes:
 def prepare_gpu(run: Run, host: Host, _change: Change) -> None:
     """Sets the GPUs as they are to be, all of a host at once; warns of what a card does not take."""
     if said := shell(host, f"sh {GPU_SCRIPT} 2>&1"):
-        host.log(printable(f"a GPU is not set as group_data says: {said}"), logger.warning)
+        words = " ".join(said.split())
+        host.log(printable(f"a GPU is not set as group_data says: {words}"), logger.warning)
         run.warned = True

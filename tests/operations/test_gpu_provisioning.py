@@ -268,6 +268,11 @@ def test_no_part_of_the_driver_is_upgraded_unattended(fleet: Fleet) -> None:
     assert left_alone(OTHER_PACKAGES) == []
 
 
+# Of an RTX 4080 in a laptop, with which nvidia-smi ends well.
+NOT_SUPPORTED = """\
+Changing power management limit is not supported for GPU: 00000000:01:00.0.
+Treating as warning and moving on.
+All done."""
 DEVICES = ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")
 NULL = "1:3"
 
@@ -280,7 +285,7 @@ def prepared(
     (folder / "dev").mkdir(exist_ok=True)
     for device in devices:
         (folder / "dev" / device).symlink_to("/dev/null")
-    for name in ("nvidia-smi", "modprobe", *does):
+    for name in {"nvidia-smi", "modprobe", *does}:
         text = f'#!/bin/sh\necho "{name} $*" >>{folder}/calls\n{does.get(name, "")}\n'
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
@@ -298,16 +303,17 @@ def gpu_script(fleet: Fleet, limit: int | None = None) -> str:
 
 
 @pytest.mark.parametrize("limit", [None, 300])
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fails", ["", "echo not supported; exit 3", f"echo '{NOT_SUPPORTED}'"])
 def test_a_setting_that_a_card_does_not_know_is_told_and_the_devices_are_linked(
-    fleet: Fleet, tmp_path: Path, limit: int | None, fails: bool
+    fleet: Fleet, tmp_path: Path, limit: int | None, fails: str
 ) -> None:
-    refuses = {"nvidia-smi": "echo not supported; exit 3"} if fails else {}
-    done = prepared(gpu_script(fleet, limit), tmp_path, **refuses)
+    done = prepared(gpu_script(fleet, limit), tmp_path, **{"nvidia-smi": fails})
     settings = ["persistence-mode=1", *([f"power-limit={limit}"] if limit else [])]
     asked = [f"nvidia-smi --{setting}" for setting in settings]
     assert (tmp_path / "calls").read_text().splitlines() == asked
-    assert done.stderr.splitlines() == [f"{line}: not supported" for line in asked if fails]
+    told = [line for line in done.stderr.splitlines() if line.startswith("nvidia-smi ")]
+    assert [line.partition(": ")[0] for line in told] == (asked if fails else [])
+    assert done.stderr.count("not supported") == len(told)
     assert done.returncode == 0
     assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
 
@@ -502,13 +508,13 @@ def test_another_key_is_not_written(
     assert written == []
 
 
-@pytest.mark.parametrize("said", ["", "nvidia-smi --power-limit=300: not supported"])
+@pytest.mark.parametrize("said", ["", "nvidia-smi --power-limit=300: not\nsupported"])
 def test_a_gpu_is_set_by_the_script_that_sets_it_at_each_start(said: str) -> None:
     host, run = Fetching(None, said), SimpleNamespace(warned=False)
     prepare_gpu(run, host, change("gpu", UUID))  # type: ignore[arg-type]
     assert host.written == [f"sh {GPU_SCRIPT} 2>&1"]
     assert run.warned == bool(said)
-    assert [said in line for line in host.logged] == [True] * bool(said)
+    assert [line.endswith(said.replace("\n", " ")) for line in host.logged] == [True] * bool(said)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("gpu", UUID), ("unit", "docker.service")])

@@ -116,6 +116,17 @@ def listed(*uuids: str) -> str:
     return "".join(lines)
 
 
+# As drivers 535 and 460 list an A100 with instances.
+SPLIT = "GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16"
+LISTED_SPLIT = f"""\
+GPU 0: NVIDIA A100-SXM4-80GB (UUID: {SPLIT})\r
+  MIG 1g.10gb     Device  0: (UUID: MIG-feb88891-0321-5fef-9c87-d4af3b54259e)\r
+  MIG 1g.10gb     Device  1: (UUID: MIG-a25704ba-3a06-5299-a795-fd7cf4d13973)\r
+"""
+LISTED_OLD_SPLIT = f"""\
+GPU 0: A100-SXM4-40GB (UUID: {SPLIT})\r
+  MIG 3g.20gb Device 0: (UUID: MIG-{SPLIT}/1/0)\r
+"""
 OFF_THE_BUS = "Unable to determine the device handle for GPU0000:65:00.0: Unknown Error"
 LOST = "Failed to initialize NVML: Unknown Error\r\n"
 SIGHTS = {
@@ -148,6 +159,11 @@ SIGHTS = {
         1,
         f"unknown: nvidia-smi ended with 1: GPU 0: NVIDIA H200 (UUID: {B})",
     ),
+    "given by its beginning": ([f"NVIDIA_VISIBLE_DEVICES={A[:12]}"], listed(A), 0, "ok"),
+    "given two": ([f"NVIDIA_VISIBLE_DEVICES={B}, {A}"], listed(A, B), 0, "ok"),
+    "split": ([f"NVIDIA_VISIBLE_DEVICES={SPLIT}"], LISTED_SPLIT, 0, "ok"),
+    "split, by an old driver": ([f"NVIDIA_VISIBLE_DEVICES={SPLIT}"], LISTED_OLD_SPLIT, 0, "ok"),
+    "given an instance": ([f"NVIDIA_VISIBLE_DEVICES=MIG-{SPLIT}/1/0"], LISTED_OLD_SPLIT, 0, "ok"),
     "sees another": (
         [f"NVIDIA_VISIBLE_DEVICES={A}"],
         listed(B),
