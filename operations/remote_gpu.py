@@ -113,8 +113,8 @@ def is_one(nvml: Any, error: Any, name: str) -> bool:
 def library(nvml: Any) -> "str | None":
     """The version of the library, which it tells though it cannot talk to the kernel's module."""
     try:
-        # It begins with that of CUDA where there are four numbers.
-        return re.sub(r"^[0-9]+\.(?=[0-9]+\.[0-9]+\.[0-9]+$)", "", nvml.nvmlSystemGetNVMLVersion())
+        # It begins with that of CUDA; those of drivers begin with three digits since there is this library.
+        return re.sub(r"^[0-9]{1,2}\.(?=[0-9]{3}\.)", "", nvml.nvmlSystemGetNVMLVersion())
     except nvml.NVMLError:
         return None
 

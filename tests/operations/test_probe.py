@@ -180,6 +180,12 @@ def test_each_failure_has_its_name_and_the_librarys_words(
     assert why_unknown({"gpu": told})
 
 
+@pytest.mark.parametrize("version", ["340.108", "470.57.02", "550.78", "580.95.05"])
+def test_a_library_is_of_its_drivers_version_without_that_of_cuda(version: str, probe: Probe) -> None:
+    for cuda in (6050, 13000):
+        assert probe(replace(ONE, library=version, module=version, cuda=cuda))["library"] == version
+
+
 def test_a_mismatch_names_both_versions(probe: Probe) -> None:
     told = probe(replace(ONE, library="580.105.08"))
     assert why_unknown({"gpu": told}).startswith(
