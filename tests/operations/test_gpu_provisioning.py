@@ -347,6 +347,15 @@ def test_devices_without_links_are_a_failure(
     assert said in done.stderr
 
 
+def test_docker_does_not_wait_for_ever_for_a_gpu_that_hangs(fleet: Fleet) -> None:
+    """Without a bound of its own a unit that runs once has none."""
+    unit = render(f"/etc/systemd/system/{GPU_UNIT}", host=with_gpu(fleet).hosts["pc2"], packages=())
+    lines = unit.splitlines()
+    assert {"Type=oneshot", "Before=docker.service"} <= {*lines}
+    (bound,) = (line.removeprefix("TimeoutStartSec=") for line in lines if "TimeoutStartSec" in line)
+    assert 0 < int(bound) <= 120
+
+
 def change(kind: Any, name: str, **desired: Any) -> Change:
     return Change(Key("pc2", kind, name), "update", (), desired)
 
