@@ -247,11 +247,14 @@ class PublishedPort(Part):
 
 
 class GpuSharer(Part):
-    """What an agent reserves of a GPU's memory, and what its processes have of it; MiB."""
+    """What an agent reserves of a GPU's memory, and what its processes have of it; MiB.
+
+    `used` is null where the driver does not say.
+    """
 
     name: str
     reserved: int
-    used: int
+    used: int | None
 
 
 class GpuProcess(Part):
@@ -263,7 +266,10 @@ class GpuProcess(Part):
 
 
 class GpuState(Part):
-    """How the memory of one GPU stands, in MiB; `offered` is what the groups' budgets come to."""
+    """How the memory of one GPU stands, in MiB; `offered` is what the groups' budgets come to.
+
+    `others` is null where the driver does not tell whose processes have how much.
+    """
 
     host: str
     index: int
@@ -273,7 +279,7 @@ class GpuState(Part):
     used: int
     offered: int
     agents: tuple[GpuSharer, ...]
-    others: tuple[GpuProcess, ...]
+    others: tuple[GpuProcess, ...] | None
 
 
 class StatusDocument(Part):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from cascade.model.strict import printable
-from cascade.planning.gpu import Vram
+from cascade.planning.gpu import Process, Vram
 
 Document = dict[str, Any]
 
@@ -30,10 +30,12 @@ def gpu_document(vram: Vram) -> Document:
             {"name": sharer.name, "reserved": sharer.reserved_mib, "used": sharer.used_mib}
             for sharer in vram.sharers
         ],
-        "others": [
-            {"pid": process.pid, "name": process.name, "used": process.mib} for process in vram.foreign
-        ],
+        "others": None if vram.foreign is None else [_other(process) for process in vram.foreign],
     }
+
+
+def _other(process: Process) -> Document:
+    return {"pid": process.pid, "name": process.name, "used": process.mib}
 
 
 def show_gpus(gpus: Iterable[Document], console: Console) -> None:
@@ -53,22 +55,26 @@ def _lines(gpu: Document) -> Iterator[str]:
             f"{gpu['used']} of {gpu['memory']} MiB, {gpu['offered']} offered",
         ),
         *(
-            (agent["name"], agent["used"], agent["reserved"], f"{agent['used']} of {agent['reserved']} MiB")
+            (
+                agent["name"],
+                agent["used"] or 0,
+                agent["reserved"],
+                f"{_amount(agent['used'])} of {agent['reserved']} MiB",
+            )
             for agent in gpu["agents"]
         ),
         *(
-            (
-                _named(other),
-                other["used"] or 0,
-                0,
-                "? MiB" if other["used"] is None else f"{other['used']} MiB",
-            )
-            for other in gpu["others"]
+            (_named(other), other["used"] or 0, 0, f"{_amount(other['used'])} MiB")
+            for other in gpu["others"] or ()
         ),
     ]
     width = max(len(name) for name, *_ in rows)
     for name, used, reserved, said in rows:
         yield f"  {name:<{width}}  {bar(used, reserved, gpu['memory'])}  {said}"
+
+
+def _amount(mib: int | None) -> str:
+    return "?" if mib is None else str(mib)
 
 
 def _named(other: Document) -> str:

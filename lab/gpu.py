@@ -40,6 +40,8 @@ PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
         "nvidia-container-toolkit-base (= {version}), libnvidia-container-tools (= {version})",
     ),
 }
+# What dpkg runs once a package's files are there.
+CONFIGURED_BY = {"nvidia-container-toolkit-base": "postinst"}
 UNITS = ("stand-in-driver.service", "stand-in-repository.service")
 _WHOLE_PYTHON = (
     "python3 -c 'import ctypes, http.server' 2>/dev/null || { export DEBIAN_FRONTEND=noninteractive;"
@@ -51,7 +53,10 @@ NO_PROXY = 'Acquire::http::Proxy::127.0.0.1 "DIRECT";\n'
 
 @dataclass(frozen=True)
 class StandInGpu:
-    """One GPU as the stand-in driver tells of it, in MiB and watts; `code` is NVML's for calls about it."""
+    """One GPU as the stand-in driver tells of it, in MiB and watts; `code` is NVML's for calls about it.
+
+    A card with -1 watts knows no power limit.
+    """
 
     uuid: str
     total: int = 24564
@@ -75,7 +80,10 @@ class StandInProcess:
 
 @dataclass(frozen=True)
 class StandInDriver:
-    """All that the stand-in driver of a host says. Without a module none is loaded."""
+    """All that the stand-in driver of a host says. Without a module none is loaded.
+
+    `init` is what the library's start returns, `untold` what calls about processes do.
+    """
 
     gpus: tuple[StandInGpu, ...] = ()
     processes: tuple[StandInProcess, ...] = ()
@@ -83,10 +91,11 @@ class StandInDriver:
     module: str | None = "580.95.05"
     cuda: int = 13000
     init: int = 0
+    untold: int = 0
 
     def text(self) -> str:
         """The state as the stand-ins read it."""
-        lines = [f"library {self.library}", f"cuda {self.cuda}", f"init {self.init}"]
+        lines = [f"library {self.library}", f"cuda {self.cuda}", f"init {self.init}", f"untold {self.untold}"]
         lines += [f"module {self.module}"] if self.module else []
         lines += [
             f"gpu {gpu.uuid} {gpu.total} {gpu.used} {int(gpu.persistence)} {gpu.watts} {gpu.mig} {gpu.code}"
@@ -222,6 +231,8 @@ def _package(lists: Path, work: Path, name: str, version: str) -> str:
     )
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN/control").write_text(control)
+    if name in CONFIGURED_BY:
+        _copy(SOURCES / CONFIGURED_BY[name], tree / "DEBIAN/postinst", 0o755)
     archive = lists / f"{name}_{version}_stand-in.deb"
     output(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(archive)])
     content = archive.read_bytes()

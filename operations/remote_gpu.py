@@ -32,6 +32,7 @@ STARTS = {
 }
 # Calls that old drivers and small cards do not know.
 UNKNOWN_TO_SOME = ("NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_FUNCTION_NOT_FOUND")
+UNTOLD_TO_SOME = (*UNKNOWN_TO_SOME, "NVML_ERROR_NO_PERMISSION")
 MEMORY_OF_PROCESSES = ("ComputeRunningProcesses", "GraphicsRunningProcesses")
 
 
@@ -112,8 +113,8 @@ def is_one(nvml: Any, error: Any, name: str) -> bool:
 def library(nvml: Any) -> "str | None":
     """The version of the library, which it tells though it cannot talk to the kernel's module."""
     try:
-        # It begins with that of CUDA where there are four numbers.
-        return re.sub(r"^[0-9]+\.(?=[0-9]+\.[0-9]+\.[0-9]+$)", "", nvml.nvmlSystemGetNVMLVersion())
+        # It begins with that of CUDA; those of drivers begin with three digits since there is this library.
+        return re.sub(r"^[0-9]{1,2}\.(?=[0-9]{3}\.)", "", nvml.nvmlSystemGetNVMLVersion())
     except nvml.NVMLError:
         return None
 
@@ -141,21 +142,24 @@ def gpu(nvml: Any, index: int) -> Any:
     return told
 
 
-def known(nvml: Any, ask: Any, handle: Any, kind: Any) -> Any:
+def known(nvml: Any, ask: Any, handle: Any, kind: Any, none: Any = UNKNOWN_TO_SOME) -> Any:
     """What the driver says; None where it, or this card, does not know such a thing."""
     try:
         return kind(ask(handle))
     except nvml.NVMLError as error:
-        if any(is_one(nvml, error, name) for name in UNKNOWN_TO_SOME):
+        if any(is_one(nvml, error, name) for name in none):
             return None
         raise
 
 
-def processes(nvml: Any, handle: Any) -> list[Any]:
-    """Whoever has memory of the GPU, to compute or to draw, by PID."""
+def processes(nvml: Any, handle: Any) -> "list[Any] | None":
+    """Whoever has memory of the GPU, to compute or to draw, by PID; None where the driver does not tell."""
     memory: dict[int, Any] = {}
     for kind in MEMORY_OF_PROCESSES:
-        for process in listed(nvml, "nvmlDeviceGet" + kind, handle):
+        found = listed(nvml, "nvmlDeviceGet" + kind, handle)
+        if found is None:
+            return None
+        for process in found:
             memory[process.pid] = max(memory.get(process.pid) or 0, process.usedGpuMemory or 0) or None
     return [
         {"pid": pid, "memory": memory[pid], "name": name_of(pid), "container": container_of(pid)}
@@ -164,12 +168,12 @@ def processes(nvml: Any, handle: Any) -> list[Any]:
 
 
 def listed(nvml: Any, name: str, handle: Any) -> Any:
-    """By the newest call that the driver knows."""
+    """By the newest call that the driver knows; None where it does not tell."""
     for version in ("_v3", "_v2"):
-        found = known(nvml, getattr(nvml, name + version), handle, list)
+        found = known(nvml, getattr(nvml, name + version), handle, list, UNTOLD_TO_SOME)
         if found is not None:
             return found
-    return []
+    return None
 
 
 def name_of(pid: int) -> str:

@@ -45,9 +45,12 @@ TASK_FIELDS = ("ID", "ServiceID", "NodeID", "Slot", "DesiredState", "Status")
 TOOLKIT = "nvidia-container-toolkit"
 GIVEN = "NVIDIA_VISIBLE_DEVICES="
 NO_GPU = ("", "void", "none")
-UUID = re.compile("GPU-[0-9a-f-]+")
-# What a shell and a container's runtime say of a program that is not there.
-NOT_STARTED = (126, 127)
+LISTED = re.compile(r"\(UUID: (GPU-[0-9a-f-]+)\)")
+# NVML's own words for a GPU that is out of a container's reach. What fails otherwise says nothing of the GPU.
+NVML_LOST = re.compile(
+    "Failed to initialize NVML: (Unknown Error|Driver Not Loaded|Driver/library version mismatch|GPU is lost)"
+    "|No devices (were )?found|Unable to determine the device handle for"
+)
 
 
 class Gone(ValueError):
@@ -398,13 +401,15 @@ def sight(given: str, seen: Any) -> str:
     if isinstance(seen, dict):
         return "unknown: %s" % seen["error"]
     code, said = seen
-    if code in NOT_STARTED:
-        return "unknown: %s" % said
-    visible = UUID.findall(said)
-    if code or not visible:
+    if NVML_LOST.search(said):
         return "lost: %s" % said
-    wanted = UUID.findall(given)
-    if wanted and sorted(visible) != sorted(wanted):
+    visible = sorted(LISTED.findall(said))
+    if code or not visible:
+        return "unknown: nvidia-smi ended with %s: %s" % (code, said or "it said nothing")
+    wanted = sorted(name.strip() for name in given.split(",") if name.strip().startswith("GPU-"))
+    # The beginning of a UUID names it too.
+    same = len(wanted) == len(visible) and all(map(str.startswith, visible, wanted))
+    if wanted and not same:
         return "lost: it sees %s, and was given %s" % (", ".join(visible), ", ".join(wanted))
     return "ok"
 

@@ -386,12 +386,14 @@ class Run:
     ) -> dict[str, Any]:
         """What these hosts say of themselves, read from all at once; None for one that could not be read.
 
-        `release` asks for a release with its data: `last`, `previous` or a number.
+        `release` asks for a release with its data: `last`, `previous` or a number. A release may have GPUs
+        where the files declare none.
         """
         wanted, system = tuple(wanted), self.fleet.settings.system
+        with_gpus = {item.key.host for item in wanted if item.key.kind == "gpu"}
 
         def read(host: Host) -> Any:
-            gpu = self.fleet.hosts[host.name].has_gpu
+            gpu = self.fleet.hosts[host.name].has_gpu or host.name in with_gpus
             return take_snapshot(host, query_for(host.name, wanted, system, release, gpu))
 
         with self.timed("facts"):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Interface, IPv4Network, ip_address
 from typing import Any
 
+from cascade.model.gpu import GPU_KIND, VRAM
 from cascade.model.log_driver import log_fault
 from cascade.model.wording import shown
 
@@ -46,6 +47,7 @@ _NAMES = {
     """,
     "a map": "builder default-network-opts default-ulimits features log-opts proxies runtimes",
 }
+_RESOURCES = "node-generic-resources"
 _KIND_OF = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _POOLS = "default-address-pools"
 
@@ -65,7 +67,52 @@ _WHY = {
     "userns-remap": "host containers and mounts would see other owners",
     "hosts": "the engine's unit names its socket too, and with both it does not start",
 }
+_NUMBERED_VRAM = re.compile(rf"{VRAM}-\d+", re.ASCII)
 _RESOURCE = re.compile(r"(?P<kind>[A-Za-z0-9][A-Za-z0-9_.-]*)=(?P<value>[^=\s,]+)")
+
+
+def merged(there: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says, with our settings; runtimes and resources of the owner's stay beside ours."""
+    return {**there, **{name: _beside(name, there.get(name), value) for name, value in ours.items()}}
+
+
+def ours_in(there: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of that which our settings say something of."""
+    return {name: _of_ours(name, there[name], value) for name, value in ours.items() if name in there}
+
+
+def _beside(name: str, there: Any, ours: Any) -> Any:
+    if name == "runtimes" and isinstance(there, dict):
+        return {**there, **ours}
+    if name == _RESOURCES and isinstance(there, list):
+        kinds = _kinds(ours)
+        return [*(each for each in _single(there) if _kind(each) not in kinds), *ours]
+    return ours
+
+
+def _of_ours(name: str, there: Any, ours: Any) -> Any:
+    if name == "runtimes" and isinstance(there, dict):
+        return {runtime: said for runtime, said in there.items() if runtime in ours}
+    if name == _RESOURCES and isinstance(there, list):
+        kinds = _kinds(ours)
+        return [each for each in _single(there) if _kind(each) in kinds]
+    return there
+
+
+def _single(resources: Iterable[Any]) -> Iterator[str]:
+    """The engine takes several in one text too."""
+    return (each.strip() for resource in resources for each in str(resource).split(","))
+
+
+def _kinds(ours: Iterable[str]) -> set[str]:
+    """What we offer of GPUs counts, and what we once did."""
+    found = {_kind(each) for each in ours}
+    return found | {VRAM} if GPU_KIND in found else found
+
+
+def _kind(resource: str) -> str:
+    kind = resource.partition("=")[0].strip()
+    return VRAM if _NUMBERED_VRAM.fullmatch(kind) else kind
 
 
 def daemon_faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, Fault]]:
@@ -192,5 +239,5 @@ _CHECKS: dict[str, Callable[[Any], Fault | None]] = {
     "ip": _addresses_fault,
     "log-format": _one_of("text", "json"),
     "log-level": _one_of("debug", "info", "warn", "error", "fatal"),
-    "node-generic-resources": _resources_fault,
+    _RESOURCES: _resources_fault,
 }

@@ -19,6 +19,8 @@ from cascade.model.wording import shown
 _OLDEST_TOOLKIT = (1, 19, 0)
 # What a host with GPUs has in daemon.json on account of them.
 GPU_SETTINGS = ("default-runtime", "runtimes", "node-generic-resources")
+# What Swarm knows a GPU itself as, by its UUID.
+GPU_KIND = "gpu"
 # What Swarm counts the memory of a host's first GPU as; that of others has their number behind it.
 VRAM = "vram"
 _MIB = 2**20

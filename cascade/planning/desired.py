@@ -103,12 +103,13 @@ OTHER_GPU_SOURCES = (
     "/etc/apt/sources.list.d/libnvidia-container.list",
     "/etc/apt/sources.list.d/nvidia-docker.list",
 )
+GPU_RUNTIME_SETTINGS = "/etc/nvidia-container-runtime/config.toml"
 GPU_SCRIPT = "/usr/local/lib/cascade/prepare-gpus"
 GPU_FILES = (
     GPU_SOURCES,
     "/etc/apt/preferences.d/nvidia-container-toolkit",
     "/etc/apt/apt.conf.d/52cascade-nvidia",
-    "/etc/nvidia-container-runtime/config.toml",
+    GPU_RUNTIME_SETTINGS,
     GPU_SCRIPT,
     "/etc/systemd/system/cascade-gpu.service",
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +110,7 @@ def faults_in(snapshot: Snapshot) -> Iterator[str]:
 def lost_in(snapshots: Mapping[str, Snapshot]) -> dict[str, str]:
     """The containers that do not see the GPU any more that they were given, each with what it says."""
     return {
-        container: said.removeprefix(_LOST)
+        container: one_line(said.removeprefix(_LOST))
         for container, said in _sights(snapshots.values())
         if said.startswith(_LOST)
     }
@@ -154,35 +153,44 @@ class Process:
 
 @dataclass(frozen=True)
 class Sharer:
-    """A workload that is given a GPU: what it reserves, and what its processes have; MiB."""
+    """A workload that is given a GPU: what it reserves, and what its processes have, if that is told; MiB."""
 
     name: str
     reserved_mib: int
-    used_mib: int
+    used_mib: int | None
 
 
 @dataclass(frozen=True)
 class Vram:
-    """One GPU's memory: who shares it, and who has some of it without being of the system."""
+    """One GPU's memory: who shares it, and who has some of it without being of the system.
+
+    `foreign` is None where the driver does not tell whose processes have how much.
+    """
 
     host: str
     gpu: Gpu
     used_mib: int
     offered_mib: int
     sharers: tuple[Sharer, ...]
-    foreign: tuple[Process, ...]
+    foreign: tuple[Process, ...] | None
 
     @property
-    def missing_mib(self) -> int:
-        """What foreign processes have of that which is offered to those that share it."""
-        return max(0, self.offered_mib - (self.gpu.memory_mib - self.foreign_mib))
+    def missing_mib(self) -> int | None:
+        """What foreign processes have of that which is offered to those that share it; None where unknown."""
+        missing = max(0, self.offered_mib - (self.gpu.memory_mib - self.foreign_mib))
+        return None if missing and self.foreign is None else missing
 
     @property
     def foreign_mib(self) -> int:
-        """What the foreign processes have; where one's share is not told, all that is nobody's."""
-        if any(process.mib is None for process in self.foreign):
-            return max(0, self.used_mib - sum(sharer.used_mib for sharer in self.sharers))
+        """What the foreign processes have at most: where one's share is not told, all that is nobody's."""
+        if self.foreign is None or any(process.mib is None for process in self.foreign):
+            return max(0, self.used_mib - sum(sharer.used_mib or 0 for sharer in self.sharers))
         return sum(process.mib or 0 for process in self.foreign)
+
+    @property
+    def untold(self) -> str:
+        """What the driver leaves open, in words."""
+        return f"the driver does not tell who has the {self.used_mib} MiB that are in use"
 
 
 def vram_of(
@@ -208,22 +216,37 @@ def _vram(
     names: Mapping[str, str],
     snapshot: Snapshot,
 ) -> Vram:
-    used: dict[str, int] = defaultdict(int)
-    foreign = []
-    for process in found["processes"]:
-        mib = None if process["memory"] is None else process["memory"] // MIB
-        if process["container"] in snapshot["gpu"]["containers"]:
-            used[names.get(process["container"], "")] += mib or 0
-        else:
-            foreign.append(Process(process["pid"], one_line(process["name"]), mib))
+    used, foreign = _divided(found["processes"], snapshot["gpu"]["containers"], names)
     reserved = {
         key.name: vram_reserved(fields) for key, fields in wanted.items() if gpu_given(fields) == gpu.uuid
     }
+    none = None if foreign is None else 0
     sharers = (
-        Sharer(name, reserved.get(name, 0), used[name]) for name in (*reserved, *(used.keys() - reserved))
+        Sharer(name, reserved.get(name, 0), used.get(name, none))
+        for name in (*reserved, *(used.keys() - reserved))
     )
     used_mib = (found["memory_used"] or 0) // MIB
-    return Vram(host, gpu, used_mib, _offered(wanted, host, gpu), tuple(sharers), tuple(foreign))
+    return Vram(host, gpu, used_mib, _offered(wanted, host, gpu), tuple(sharers), foreign)
+
+
+def _divided(
+    processes: Iterable[Mapping[str, Any]] | None, containers: Collection[str], names: Mapping[str, str]
+) -> tuple[dict[str, int | None], tuple[Process, ...] | None]:
+    """What each workload's processes have, and whose processes are of none; MiB."""
+    used: dict[str, int | None] = {}
+    foreign = []
+    for process in processes or ():
+        mib = None if process["memory"] is None else process["memory"] // MIB
+        if process["container"] in containers:
+            name = names.get(process["container"], "")
+            used[name] = _sum(used.get(name, 0), mib)
+        else:
+            foreign.append(Process(process["pid"], one_line(process["name"]), mib))
+    return used, None if processes is None else tuple(foreign)
+
+
+def _sum(some: int | None, more: int | None) -> int | None:
+    return None if some is None or more is None else some + more
 
 
 def _offered(wanted: Mapping[Key, Fields], host: str, gpu: Gpu) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from cascade.model.strict import one_line
 from cascade.planning.gpu import (
     Snapshot,
     Vram,
@@ -18,6 +19,7 @@ from cascade.planning.verdict import Reason
 from cascade.planning.waves import Member
 
 Snapshots = Mapping[str, Snapshot]
+_UNKNOWN = "unknown: "
 
 
 def with_gpu(target: Target, members: Iterable[Member]) -> tuple[Member, ...]:
@@ -39,6 +41,8 @@ def before(
             yield member, fault
         elif uuid not in states:
             yield member, Reason("gpu_fault", f"{', '.join(member.hosts)} has no {uuid}")
+        elif states[uuid].missing_mib is None:
+            yield member, Reason("gpu_fault", _untold(states[uuid]))
         elif states[uuid].missing_mib:
             yield member, Reason("gpu_taken", _taken(states[uuid]))
 
@@ -63,15 +67,28 @@ def behind(
             yield from _too_much(target, members, vram, budgets[vram.gpu.uuid])
 
 
-def not_asked(members: Iterable[Member], manager: str, snapshots: Snapshots) -> Iterator[tuple[Member, str]]:
-    """The agents of which nobody can say what they see, with the reason."""
+def not_known(
+    target: Target, members: Iterable[Member], budgets: Mapping[str, int], snapshots: Snapshots
+) -> Iterator[tuple[Member, str]]:
+    """The agents of which nobody can say what they see, or have, of their GPU: what that is, and why."""
+    members = tuple(members)
+    for member, said in _not_asked(members, target.manager, snapshots):
+        yield member, f"what it sees of its GPU: {said}"
+    for vram in vram_of(target.wanted, target.manager, snapshots):
+        if vram.used_mib > budgets.get(vram.gpu.uuid, vram.used_mib):
+            untold = {sharer.name for sharer in vram.sharers if sharer.used_mib is None}
+            for member in (member for member in members if member.name in untold):
+                yield member, f"what it has of GPU {vram.gpu.index}: {vram.untold}"
+
+
+def _not_asked(members: Iterable[Member], manager: str, snapshots: Snapshots) -> Iterator[tuple[Member, str]]:
     names = workloads_by_container(manager, snapshots)
     for snapshot in snapshots.values():
         for container, said in ((snapshot.get("gpu") or {}).get("containers") or {}).items():
             yield from (
-                (member, said)
+                (member, one_line(said.removeprefix(_UNKNOWN)))
                 for member in members
-                if said.startswith("unknown: ") and names.get(container) == member.key
+                if said.startswith(_UNKNOWN) and names.get(container) == member.key
             )
 
 
@@ -81,10 +98,17 @@ def _faults(member: Member, snapshots: Snapshots) -> Iterator[Reason]:
 
 
 def _taken(vram: Vram) -> str:
-    who = ", ".join(map(str, vram.foreign))
+    who = ", ".join(map(str, vram.foreign or ()))
     return (
         f"{vram.host} is to share {vram.offered_mib} MiB of GPU {vram.gpu.index}, of which {vram.missing_mib}"
         f" are not free: {who}"
+    )
+
+
+def _untold(vram: Vram) -> str:
+    return (
+        f"{vram.host} is to share {vram.offered_mib} of {vram.gpu.memory_mib} MiB of GPU {vram.gpu.index},"
+        f" and {vram.untold}: end it, agents by `cascade down --group`, then run again"
     )
 
 
@@ -96,10 +120,10 @@ def _too_much(
     groups = {member.group for member in here.values()}
     own = {member.name for member in target.members if member.group in groups}
     sharers = [sharer for sharer in vram.sharers if sharer.name in own]
-    used = sum(sharer.used_mib for sharer in sharers)
+    used = sum(sharer.used_mib or 0 for sharer in sharers)
     worst = max(
         (sharer for sharer in sharers if sharer.name in here),
-        key=lambda sharer: sharer.used_mib - sharer.reserved_mib,
+        key=lambda sharer: (sharer.used_mib or 0) - sharer.reserved_mib,
         default=None,
     )
     if used > budget and worst:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cascade.model.apparmor import PROFILE_FOLDER
+from cascade.model.daemon import ours_in
 from cascade.model.openpgp import NoKey, fingerprints
 from cascade.planning.comparable import comparable
 from cascade.planning.desired import (
@@ -28,6 +29,7 @@ from cascade.planning.target import Target
 
 MINIMUM_API = (1, 44)
 
+_ANOTHER_GPU = "put it back, deploy, which takes what is there now, or go back to another release"
 _NUMBER = re.compile("[0-9]{1,9}")
 _OCTAL = re.compile("[0-7]{1,5}")
 _CONFIG_FILE = re.compile(rf"{CONFIG_FOLDER}/(?P<prefix>[^/]+)-[0-9a-f]{{12}}(?:\.|$)")
@@ -413,7 +415,9 @@ def _gpus(observed: Observed, host: str, snapshot: Snapshot, wanted: Resources) 
         if gpu is None or gpu["lost"]:
             observed.not_read.add(key)
             if gpu is None and not why_unknown(snapshot):
-                observed.unknown.append(Unknown(host, GPU, f"there is no {key.name} any more"))
+                observed.unknown.append(
+                    Unknown(host, GPU, f"there is no {key.name} any more: {_ANOTHER_GPU}")
+                )
             continue
         found = {
             "persistence": gpu["persistence"],
@@ -443,7 +447,7 @@ def _file(found: Mapping[str, Any]) -> Fields:
 def _daemon_settings(
     observed: Observed, host: str, found: Any, snapshot: Snapshot, wanted: Resources
 ) -> None:
-    """Only the keys that are wanted; the rest of the file is the owner's."""
+    """Only what is wanted; the rest of the file is the owner's."""
     key = Key(host, "daemon-settings", DAEMON_SETTINGS)
     if found is None or key not in wanted:
         return
@@ -453,7 +457,7 @@ def _daemon_settings(
         observed.unknown.append(Unknown(host, DAEMON_SETTINGS, str(error)))
         observed.not_read.add(key)
         return
-    observed.resources[key] = {name: settings[name] for name in wanted[key] if name in settings}
+    observed.resources[key] = ours_in(settings, wanted[key])
     engine = _engine(snapshot)
     known = snapshot["files"].get(SETTINGS_STAMP) or {}
     if engine and found["changed"] > engine["started"] and known.get("content") != stamp(settings):

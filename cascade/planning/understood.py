@@ -168,7 +168,7 @@ _GPU = {
             "persistence~": bool,
             "power_limit~": int,
             "lost": str,
-            "processes": [{"pid": int, "memory~": int, "name": str, "container": str}],
+            "processes~": [{"pid": int, "memory~": int, "name": str, "container": str}],
         }
     ],
     "dev_char": bool,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.model.fleet import Fleet
-from cascade.model.gpu import GPU_SETTINGS
+from cascade.model.gpu import GPU_KIND, GPU_SETTINGS
 from cascade.model.host import Host
 from cascade.model.service import VISIBLE_DEVICES
 from cascade.model.vram import Decision, SharedGpu, Unfit
@@ -71,7 +71,7 @@ def daemon_settings(fleet: Fleet, host: Host) -> Mapping[str, Any]:
     """What a host's daemon.json is to say: on one with GPUs also their names, and what is offered of them."""
     if not host.has_gpu:
         return host.daemon_settings
-    gpus = [f"gpu={gpu.uuid}" for gpu in fleet.gpus.get(host.name, ())]
+    gpus = [f"{GPU_KIND}={gpu.uuid}" for gpu in fleet.gpus.get(host.name, ())]
     offered = [f"{offer.kind}={offer.mib}" for offer in offers(fleet, host)]
     said = ("nvidia", {"nvidia": _RUNTIME}, [*gpus, *offered])
     return {**host.daemon_settings, **dict(zip(GPU_SETTINGS, said, strict=True))}

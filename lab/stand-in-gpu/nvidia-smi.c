@@ -64,6 +64,11 @@ int main(int count, char **words)
         return 2;
     }
     for (int index = 0; index < state.gpus; index++) {
+        if (kind == 'p' && state.gpu[index].watts < 0) {
+            printf("Changing power management limit is not supported for GPU: 00000000:01:00.0.\n"
+                   "Treating as warning and moving on.\nAll done.\n");
+            continue;
+        }
         if (kind == 'm') state.gpu[index].persistence = (int)value;
         else state.gpu[index].watts = value;
     }

@@ -269,8 +269,10 @@ Return nvmlDeviceGetPowerManagementLimit(Device device, unsigned int *milliwatts
     struct stand_in_gpu *gpu;
     Return code = gpu_of(device, &gpu);
 
-    if (!code) *milliwatts = (unsigned int)gpu->watts * 1000;
-    return code;
+    if (code) return code;
+    if (gpu->watts < 0) return NOT_SUPPORTED;
+    *milliwatts = (unsigned int)gpu->watts * 1000;
+    return SUCCESS;
 }
 
 Return nvmlDeviceGetEnforcedPowerLimit(Device device, unsigned int *milliwatts)
@@ -285,6 +287,7 @@ static Return processes_of(Device device, unsigned int *count, struct process *i
     unsigned int room = count ? *count : 0, found = 0;
 
     if (code) return code;
+    if (state.untold) return state.untold;
     for (int number = 0; number < state.processes; number++) {
         const struct stand_in_process *process = &state.process[number];
         if (process->gpu != device->index) continue;

@@ -13,6 +13,7 @@ static void read_line(struct stand_in_state *state, const char *line)
     if (sscanf(line, "module %31s", state->module) == 1) return;
     if (sscanf(line, "cuda %d", &state->cuda) == 1) return;
     if (sscanf(line, "init %d", &state->init) == 1) return;
+    if (sscanf(line, "untold %d", &state->untold) == 1) return;
     if (state->gpus < MOST_GPUS
         && sscanf(line, "gpu %63s %ld %ld %d %ld %d %d %95[^\n]", gpu->uuid, &gpu->total, &gpu->used,
                   &gpu->persistence, &gpu->watts, &gpu->mig, &gpu->code, gpu->name) == 8) {
@@ -44,7 +45,7 @@ int stand_in_write(const struct stand_in_state *state)
     if (!file) return -1;
     fprintf(file, "library %s\n", state->library);
     if (*state->module) fprintf(file, "module %s\n", state->module);
-    fprintf(file, "cuda %d\ninit %d\n", state->cuda, state->init);
+    fprintf(file, "cuda %d\ninit %d\nuntold %d\n", state->cuda, state->init, state->untold);
     for (const struct stand_in_gpu *gpu = state->gpu; gpu < state->gpu + state->gpus; gpu++)
         fprintf(file, "gpu %s %ld %ld %d %ld %d %d %s\n", gpu->uuid, gpu->total, gpu->used, gpu->persistence,
                 gpu->watts, gpu->mig, gpu->code, gpu->name);

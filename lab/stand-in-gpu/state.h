@@ -4,7 +4,9 @@
  *   module 580.95.05             what the kernel has loaded; without the line no driver is loaded
  *   cuda 13000
  *   init 0                       what the library's start returns; -1 ends its process, -2 never returns
- *   gpu UUID TOTAL USED PERSISTENCE WATTS MIG CODE NAME      memory in MiB; CODE is what calls about it return
+ *   gpu UUID TOTAL USED PERSISTENCE WATTS MIG CODE NAME      memory in MiB, WATTS -1 for a card without a
+ *                                limit; CODE is what calls about it return
+ *   untold 3                     what calls about processes return
  *   process INDEX PID MIB NAME   MIB is -1 where the driver does not know
  */
 #ifndef STAND_IN_STATE_H
@@ -30,7 +32,7 @@ struct stand_in_process {
 
 struct stand_in_state {
     char library[32], module[32];
-    int cuda, init, gpus, processes;
+    int cuda, init, untold, gpus, processes;
     struct stand_in_gpu gpu[MOST_GPUS];
     struct stand_in_process process[MOST_PROCESSES];
 };

@@ -8,7 +8,7 @@ from pyinfra.api.host import Host
 
 from cascade.planning.desired import LOADER
 from cascade.planning.diff import Change
-from operations.host.engine import shell
+from operations.host.shell import shell
 from operations.run import Run
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import docker.errors
 import requests
 from paramiko import SSHException
-from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
+from cascade.model.daemon import merged
 from cascade.planning.desired import SETTINGS_STAMP, stamp
 from cascade.planning.diff import Change
 from cascade.planning.steps import Recheck
+from operations.host.exchange import Exchange
 from operations.host.files import FRESH, How, written
+from operations.host.shell import shell, succeeds
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 
@@ -25,39 +27,22 @@ DOCKER_UNIT = "docker.service"
 _REQUIRED = {DOCKER_UNIT: ("docker.socket",)}
 
 
-def shell(host: Host, command: str, stdin: str = "") -> str:
-    """Runs a command as root; raises WorkFailed with what it printed when it fails.
-
-    What it reads on standard input, a newline added, shows in no process list and no journal.
-    """
-    done, output = host.run_shell_command(
-        StringCommand(command), _sudo=True, _timeout=ENGINE_DEADLINE_S, _stdin=stdin
-    )
-    if not done:
-        raise WorkFailed(f"{command}: {output.output or 'no output'}")
-    return str(output.stdout)
-
-
-def succeeds(host: Host, command: str) -> bool:
-    """Whether a command that only asks says yes."""
-    done, _ = host.run_shell_command(StringCommand(command), _sudo=True, _timeout=ENGINE_DEADLINE_S)
-    return bool(done)
-
-
 def apply_settings(run: Run, host: Host, change: Change) -> None:
-    """Merges our keys into the owner's file; a running engine is restarted, and put back if it fails."""
+    """Merges our settings into the owner's file; a running engine is restarted, and put back if it fails."""
     path = change.key.name
-    new, old = f"{path}{FRESH}", f"{path}.cascade-old"
-    settings = _owners_settings(host, path) | dict(change.desired)
+    new = f"{path}{FRESH}"
+    settings = merged(_owners_settings(host, path), change.desired)
     # As closed to others as the old one is.
     _write(host, path, f"{json.dumps(settings, indent=2, sort_keys=True)}\n", "beside")
     if succeeds(host, "command -v dockerd"):
         shell(host, f"dockerd --validate --config-file={new}")
     running = succeeds(host, f"systemctl is-active --quiet {DOCKER_UNIT}")
-    shell(host, f"rm -f {old} && if test -e {path}; then cp -p {path} {old}; fi && mv -T {new} {path}")
+    exchange = Exchange(host, change)
+    exchange.keep()
+    shell(host, f"mv -T {new} {path}")
     if running:
-        _restart(run, host, path, old)
-    shell(host, f"rm -f {old}")
+        _restart(run, host, path, exchange)
+    exchange.settle()
     _write(host, SETTINGS_STAMP, stamp(settings), "moved")
 
 
@@ -74,12 +59,12 @@ def _write(host: Host, path: str, content: str, how: How) -> None:
         raise WorkFailed(output.output or f"{path}: no output")
 
 
-def _restart(run: Run, host: Host, path: str, old: str) -> None:
+def _restart(run: Run, host: Host, path: str, exchange: Exchange) -> None:
     run.forget_client(host.name)
     restart = f"systemctl reset-failed {DOCKER_UNIT}; systemctl restart {DOCKER_UNIT}"
     if not succeeds(host, restart):
         log = shell(host, f"journalctl -u {DOCKER_UNIT} -n 5 --no-pager -o cat")
-        shell(host, f"if test -e {old}; then mv -T {old} {path}; else rm -f {path}; fi")
+        shell(host, exchange.going_back)
         back = "runs again" if succeeds(host, restart) else "does not start either"
         raise WorkFailed(f"it did not start with the new {path}; with the old one it {back}. It said: {log}")
     wait_for_engine(run, host)
@@ -131,5 +116,6 @@ def recheck(run: Run, _host: Host, started: Recheck) -> None:
 
 
 def _concerns(change: Change, started: Recheck) -> bool:
-    """Whether this lies on a started host, or is its place in the Swarm."""
-    return change.key.host in started.hosts or change.key.name in started.hosts
+    """Whether this lies on a started host, or is its place in the Swarm; a card may take no setting."""
+    here = change.key.host in started.hosts and change.key.kind != "gpu"
+    return here or change.key.name in started.hosts

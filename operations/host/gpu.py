@@ -6,14 +6,15 @@ import base64
 import binascii
 import shlex
 
+from pyinfra import logger
 from pyinfra.api.host import Host
 
 from cascade.model.openpgp import NoKey, fingerprints
 from cascade.model.strict import printable
 from cascade.planning.desired import GPU_SCRIPT
 from cascade.planning.diff import Change
-from operations.host.engine import shell
 from operations.host.files import written
+from operations.host.shell import shell
 from operations.run import Run, WorkFailed
 
 # Far more than a key has.
@@ -61,6 +62,9 @@ def _fetched(host: Host, url: str) -> bytes:
         raise WorkFailed(f"{url} cannot be fetched: the answer came in parts: {error}") from error
 
 
-def prepare_gpu(_run: Run, host: Host, _change: Change) -> None:
-    """Sets the GPUs as they are to be, all of a host at once."""
-    shell(host, f"sh {GPU_SCRIPT}")
+def prepare_gpu(run: Run, host: Host, _change: Change) -> None:
+    """Sets the GPUs as they are to be, all of a host at once; warns of what a card does not take."""
+    if said := shell(host, f"sh {GPU_SCRIPT} 2>&1"):
+        words = " ".join(said.split())
+        host.log(printable(f"a GPU is not set as group_data says: {words}"), logger.warning)
+        run.warned = True

@@ -7,8 +7,8 @@ import shlex
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
-from operations.host.engine import shell
 from operations.host.exchange import Exchange
+from operations.host.shell import shell
 from operations.run import Run, WorkFailed
 
 _RESTART = "systemctl restart systemd-journald.service"

@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
-from operations.host.engine import shell
+from operations.host.shell import shell
 from operations.run import Run, WorkFailed
 
 _SCRIPT = Path(__file__).parents[1] / "remote_secrets.py"

@@ -10,8 +10,8 @@ from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from operations.failed import WorkFailed
-from operations.host.engine import shell, succeeds
 from operations.host.exchange import Exchange
+from operations.host.shell import shell, succeeds
 from operations.run import Run
 from operations.ssh import CONNECTION_LOST
 

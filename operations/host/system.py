@@ -9,7 +9,7 @@ from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
 from pyinfra.context import ctx_state
 from pyinfra.operations import server
 
-from cascade.planning.desired import GPU_SOURCES
+from cascade.planning.desired import GPU_RUNTIME_SETTINGS, GPU_SCRIPT, GPU_SOURCES
 from cascade.planning.diff import Change
 from cascade.planning.resource import Fields
 from operations.host.files import written
@@ -37,13 +37,21 @@ add() {
 install() {
     apt update && { add "$@" || { dpkg --configure -a && add "$@"; }; }
 }
-# Lists that their key does not sign, or that do not come, are an error, and no reason to take older ones.
+# Lists that their key does not sign, or that do not come, are an error, and no reason to take older ones. The
+# owner's sources are only asked where the packages do not come without.
 pin() {
-    sources=$1 && shift
-    apt update && apt update -o APT::Update::Error-Mode=any -o Dir::Etc::SourceList="$sources" \\
+    sources=$1 settings=$2 prepare=$3 && shift 3
+    apt update -o APT::Update::Error-Mode=any -o Dir::Etc::SourceList="$sources" \\
         -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0 || return
-    { exactly "$@" || { dpkg --configure -a && exactly "$@"; }; } || return
+    # A package has systemd read its units anew, and writes its settings as it would have them.
+    sh "$prepare" && cp -p -- "$settings" "$settings.cascade-kept" || return
+    together "$@"
+    ended=$?
+    mv -T -- "$settings.cascade-kept" "$settings" && test $ended = 0 || return
     for package; do apt-mark hold -- "${package%%=*}" || return; done
+}
+together() {
+    exactly "$@" || { dpkg --configure -a && apt update && exactly "$@"; }
 }
 exactly() {
     apt install --no-install-recommends --no-remove --allow-downgrades --allow-change-held-packages -- "$@"
@@ -65,7 +73,7 @@ def install(changes: tuple[Change, ...]) -> Commands:
     if free:
         yield _by_apt("install", *free)
     if pinned:
-        yield _by_apt("pin", GPU_SOURCES, *pinned)
+        yield _by_apt("pin", GPU_SOURCES, GPU_RUNTIME_SETTINGS, GPU_SCRIPT, *pinned)
 
 
 def _by_apt(*words: str) -> StringCommand:

@@ -14,7 +14,7 @@ from cascade.documents import Diagnosis
 from cascade.model.strict import printable
 from cascade.planning.diff import Change
 from cascade.planning.gpu import gpu_given, vram_reserved
-from cascade.planning.gpu_gate import before, behind, not_asked, with_gpu
+from cascade.planning.gpu_gate import before, behind, not_known, with_gpu
 from cascade.planning.resource import Key
 from cascade.planning.steps import Gate
 from cascade.planning.target import Target
@@ -68,9 +68,10 @@ def prove_gpus(run: Run, host: Host, gate: Gate) -> None:
     if not members:
         return
     snapshots = _read(run, members)
-    for member, said in not_asked(members, target.manager, snapshots):
-        host.log(printable(f"{member.name}: nobody can say what it sees of its GPU: {said}"), logger.warning)
-    reasons = dict(behind(target, members, _budgets(run, gate.wave.group), snapshots))
+    budgets = _budgets(run, gate.wave.group)
+    for member, said in not_known(target, members, budgets, snapshots):
+        host.log(printable(f"{member.name}: nobody can say {said}"), logger.warning)
+    reasons = dict(behind(target, members, budgets, snapshots))
     found = [
         diagnose_gpu(run, gate, member, gate.replicas[member.name], reason)
         for member, reason in reasons.items()
@@ -101,7 +102,8 @@ def _read(run: Run, members: Iterable[Member]) -> dict[str, Any]:
     """What the hosts of these agents, and the manager, say now."""
     names = {run.fleet.manager.name, *(host for member in members for host in member.hosts)}
     hosts = [host for host in run.state.inventory if host.name in names and host.connected]
-    found = run.read_snapshots(hosts, ())
+    gpus = (item for item in run.plan().target.resources if item.key.kind == "gpu")
+    found = run.read_snapshots(hosts, gpus)
     if unread := sorted(name for name, snapshot in found.items() if snapshot is None):
         raise WorkFailed(f"{', '.join(unread)} could not be read")
     return found

@@ -14,7 +14,7 @@ from pyinfra.api.host import Host
 
 from cascade.planning.diff import Change
 from cascade.planning.specs import LABEL_SYSTEM
-from operations.host.engine import shell
+from operations.host.shell import shell
 from operations.polling import poll
 from operations.run import Run, WorkFailed
 from operations.swarm.removal import remove

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cascade.exit_codes import ERROR
-from cascade.planning.desired import GPU_KEY, GPU_PACKAGES
+from cascade.planning.desired import GPU_KEY, GPU_PACKAGES, GPU_RUNTIME_SETTINGS
 from lab.gpu import VERSIONS
 from lab.hosts import HOSTS
 from tests.lab.conftest import Checkout, look, on_host
@@ -57,6 +57,13 @@ def test_the_toolkit_is_there_in_its_version_and_stays(gpu_trial: Checkout) -> N
     on_host("pc2", "apt-get -qq update && apt-get -qq -y upgrade")
     assert toolkit("pc2") == every(OLD)
     assert gpu_trial.dry().planned == []
+
+
+@pytest.mark.usefixtures("gpu_trial")
+@pytest.mark.parametrize("host", [host.name for host in HOSTS])
+def test_what_the_packages_do_when_they_come_leaves_settings_and_links_as_they_are_to_be(host: str) -> None:
+    assert 'swarm-resource = "DOCKER_RESOURCE_GPU"' in look(host, f"cat {GPU_RUNTIME_SETTINGS}").splitlines()
+    assert set(look(host, "cat /var/lib/stand-in-gpu/reloads").split()) == {"linked"}
 
 
 @pytest.mark.usefixtures("gpu_trial")
@@ -127,6 +134,7 @@ def test_packages_that_somebody_has_changed_are_not_installed(served: Checkout) 
         on_host(host.name, f"for file in {LISTS}/*.kept; do mv $file ${{file%.kept}}; done")
     served.deploy().ok()
     assert {host.name: toolkit(host.name) for host in HOSTS} == {host.name: every(NEW) for host in HOSTS}
+    assert served.dry().planned == []
 
 
 def test_lists_that_the_key_has_not_signed_install_nothing(served: Checkout) -> None:

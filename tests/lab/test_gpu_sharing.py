@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cascade.exit_codes import ERROR
+from cascade.exit_codes import ERROR, ROLLED_BACK
 from lab.errors import LabError
 from lab.gpu import StandInDriver, StandInProcess
 from lab.polling import until
@@ -115,9 +115,10 @@ def lost(driver: StandInDriver) -> StandInDriver:
         (broken(gpus=()), "the driver finds no GPU"),
         (lost, "lost: GPU 0: GPU is lost"),
         (broken(init=999), "the driver fails: Unknown Error"),
-        (broken(init=-1), "NVIDIA's library"),
+        (broken(init=-1), "NVIDIA's library ended its asker"),
+        (broken(init=-2), "NVIDIA's library did not answer within 20 s"),
     ],
-    ids=["mismatch", "no driver", "no GPU", "lost", "unknown error", "crash"],
+    ids=["mismatch", "no driver", "no GPU", "lost", "unknown error", "crash", "hang"],
 )
 def test_a_driver_that_fails_is_told_and_nothing_is_changed(
     gpu_trial: Checkout, driver: StandInDriver, breaks: Any, said: str
@@ -157,4 +158,68 @@ def test_a_foreign_process_that_has_the_budget_stops_the_group_and_is_named(
     tell("mainpc", driver)
     assert refused.code not in (0, 2)
     assert f"sshd (PID {pid}) has 6000 MiB" in refused.err
+    assert containers("mainpc") == before
+
+
+def main_process(container: str) -> int:
+    return int(on_host("mainpc", f"docker inspect -f '{{{{.State.Pid}}}}' {container}"))
+
+
+def test_a_group_above_its_budget_gets_back_what_it_had(gpu_variant: Checkout, driver: StandInDriver) -> None:
+    before = containers("mainpc")
+    greedy = StandInProcess(0, main_process(before["ai_inference"]), OFFERED + 1, "python3")
+    (gpu,) = driver.gpus
+    tell("mainpc", replace(driver, gpus=(replace(gpu, used=OFFERED + 301),), processes=(greedy,)))
+    gpu_variant.change(
+        f"{STACKS}/ai.yaml",
+        "health_port: 8003",
+        "health_port: 8003\n        environment: {ROUND: four}",
+    )
+    failed = gpu_variant.run_alone("pyinfra", "-y", "inventories/lab.py", "deploy.py")
+    tell("mainpc", driver)
+    assert failed.code == ROLLED_BACK
+    assert f"{OFFERED + 1} MiB of GPU 0 of mainpc, the budget is {OFFERED}" in failed.err
+    after = containers("mainpc")
+    assert after["ai_inference"] == before["ai_inference"]
+    environment = on_host("mainpc", f"docker inspect -f '{{{{.Config.Env}}}}' {after['ai_embedding']}")
+    assert "ROUND" not in environment
+
+
+def test_memory_of_which_nobody_knows_whose_it_is_is_told(gpu_trial: Checkout, driver: StandInDriver) -> None:
+    (gpu,) = driver.gpus
+    tell("mainpc", replace(driver, gpus=(replace(gpu, used=6300),), untold=3))
+    doctor = gpu_trial.run("cascade", "doctor", "inventories/lab.py")
+    tell("mainpc", driver)
+    assert "GPU 0: the driver does not tell who has the 6300 MiB that are in use" in doctor.out
+
+
+def test_a_power_limit_that_a_card_does_not_know_holds_up_nothing(
+    gpu_variant: Checkout, driver: StandInDriver
+) -> None:
+    (gpu,) = driver.gpus
+    tell("mainpc", replace(driver, gpus=(replace(gpu, watts=-1),)))
+    gpu_variant.change("group_data/lab.py", "HostGpu(", "HostGpu(power_limit=150, ")
+    gpu_variant.deploy().ok()
+    planned = gpu_variant.dry().planned
+    doctor = gpu_variant.run("cascade", "doctor", "inventories/lab.py")
+    tell("mainpc", driver)
+    assert planned == []
+    assert "GPU 0 knows no power limit: 150 W of group_data are not set" in doctor.out
+
+
+def test_a_release_whose_gpu_is_gone_is_not_gone_back_to(
+    gpu_variant: Checkout, driver: StandInDriver
+) -> None:
+    gpu_variant.change(
+        f"{STACKS}/ai.yaml", "    runtime: nvidia\n", "    runtime: nvidia\n    environment: {ROUND: five}\n"
+    )
+    gpu_variant.deploy().ok()
+    before = containers("mainpc")
+    (gpu,) = driver.gpus
+    other = replace(gpu, uuid="GPU-33333333-3333-4333-8333-333333333333")
+    tell("mainpc", replace(driver, gpus=(other,)))
+    refused = gpu_variant.run_alone("cascade", "rollback", "inventories/lab.py", "--yes")
+    tell("mainpc", driver)
+    assert refused.code == ERROR
+    assert f"mainpc: GPU: there is no {gpu.uuid} any more: put it back" in refused.out + refused.err
     assert containers("mainpc") == before

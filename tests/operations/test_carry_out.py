@@ -476,6 +476,13 @@ def test_ours_win(pc2: Callable[..., Host]) -> None:
     assert settings_written(host) == {"debug": True, "log-driver": "json-file"}
 
 
+def test_a_runtime_of_the_owners_stays_beside_ours(pc2: Callable[..., Host]) -> None:
+    host = pc2({"|| cat": '{"runtimes": {"kata": {}}}', **STOPPED})
+    ours: dict[str, Any] = {"runtimes": {"nvidia": {}}}
+    apply_settings(Run.of(host.state), host, change("daemon-settings", DAEMON_SETTINGS, **ours))
+    assert settings_written(host) == {"runtimes": {"kata": {}, "nvidia": {}}}
+
+
 @pytest.mark.parametrize("text", [*HOSTILE, "-n", "%s\\n"])
 def test_hostile_values_are_quoted(text: str, pc2: Callable[..., Host]) -> None:
     host = pc2(STOPPED)

@@ -14,7 +14,7 @@ from cascade.exit_codes import GATE_FAILED
 from cascade.model.fleet import Fleet
 from cascade.model.gpu import Gpu
 from cascade.model.vram import Division
-from cascade.planning.desired import DAEMON_SETTINGS
+from cascade.planning.desired import DAEMON_SETTINGS, Desired
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Fields, Key
 from cascade.planning.steps import Gate
@@ -193,6 +193,24 @@ def test_a_group_may_have_what_its_file_says_though_its_agents_reserve_less(
     shared.division = Division(BUDGET + 999, {}, {})
     with pytest.raises(NotHealthy, match=f"the budget is {BUDGET + 999}"):
         prove_gpus(run, host, gate_of_sharer(run))
+
+
+def test_the_gpus_of_a_release_are_asked_for_whatever_the_files_declare(
+    run: LocalRun, host: Host, said: Say, converged: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(part())
+    target, own = run.plan().target, Desired("gpu", Key("mainpc", "gpu", UUID), {})
+    with_it = replace(target, resources=(*target.resources, own))
+    run.__dict__["_plan"] = replace(run.plan(), target=with_it)
+    wanted: list[Key] = []
+
+    def read(_hosts: Any, items: Any) -> Any:
+        wanted.extend(item.key for item in items)
+        return {"mainpc": {**converged["mainpc"], "gpu": part()}}
+
+    monkeypatch.setattr(run, "read_snapshots", read)
+    prove_gpus(run, host, gate_of_sharer(run))
+    assert wanted == [own.key]
 
 
 def test_a_wave_without_a_gpu_is_not_asked(

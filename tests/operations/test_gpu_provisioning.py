@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
 
+from cascade.exit_codes import ERROR
 from cascade.model.fleet import Fleet
 from cascade.model.gpu import Gpu, HostGpu
+from cascade.model.options import Options
 from cascade.planning.checks.subject import Facts, Subject
 from cascade.planning.checks.toolkit import sources
 from cascade.planning.desired import (
+    DAEMON_SETTINGS,
     GPU_FILES,
     GPU_KEY,
     GPU_PACKAGES,
+    GPU_RUNTIME_SETTINGS,
     GPU_SCRIPT,
     GPU_SOURCES,
     GPU_UNIT,
@@ -30,14 +39,18 @@ from cascade.planning.desired import (
 from cascade.planning.diff import Change
 from cascade.planning.plan import make_plan
 from cascade.planning.resource import Key
+from cascade.planning.steps import Recheck
 from cascade.planning.target import Target, target_of
+from operations.host.engine import recheck
 from operations.host.gpu import prepare_gpu, write_key
 from operations.host.system import install
-from operations.run import WorkFailed
+from operations.run import Stopped, WorkFailed
 from operations.snapshot import query_for
 from tests.fleets import ROOT
-from tests.operations.conftest import Snapshots
+from tests.operations.conftest import LocalRun, Snapshots
+from tests.operations.test_look import kept
 
+RESOURCES = "node-generic-resources"
 UUID = "GPU-22222222-2222-4222-8222-222222222222"
 # Docker's, which stands for NVIDIA's.
 CONTENT = (ROOT / "templates/etc/apt/keyrings/docker.asc.j2").read_text()
@@ -196,6 +209,17 @@ def test_a_gpu_is_set_as_far_as_its_driver_can(
     assert changes(with_gpu(fleet), equipped) == ([f"gpu {UUID} on pc2: {found}"] if found else [])
 
 
+def test_runtimes_and_resources_of_the_owners_are_no_difference(fleet: Fleet, equipped: Snapshots) -> None:
+    target = target_of(with_gpu(fleet))
+    ours = target.wanted[Key("pc2", "daemon-settings", DAEMON_SETTINGS)]
+    runtimes = {"kata": {}, **ours["runtimes"]}
+    owners = {"runtimes": runtimes, RESOURCES: ["fpga=2", *ours[RESOURCES]]}
+    for said, differs in (({}, False), ({"runtimes": {"kata": {}}}, True), ({RESOURCES: ["fpga=2"]}, True)):
+        equipped["pc2"]["files"][DAEMON_SETTINGS]["content"] = json.dumps({**ours, **owners, **said})
+        changed = {change.key.kind for change in make_plan(target, equipped).changes}
+        assert ("daemon-settings" in changed) == differs
+
+
 def test_a_power_limit_is_compared_in_watts(fleet: Fleet, equipped: Snapshots) -> None:
     assert not [line for line in changes(with_gpu(fleet, power_limit=170), equipped) if "gpu GPU" in line]
     assert [line for line in changes(with_gpu(fleet, power_limit=150), equipped) if "gpu GPU" in line] == [
@@ -221,25 +245,115 @@ def test_apt_is_told_of_nothing_that_is_not_in_the_files(fleet: Fleet, path: str
     assert ("Pin: version 1.20.3-2\n" in text) == ("preferences" in path)
 
 
+DRIVER_PACKAGES = """
+    firmware-nvidia-gsp libcuda1 libcudadebugger1 libegl-nvidia-tesla-535-0 libegl-nvidia0
+    libgl1-nvidia-glvnd-glx libgles-nvidia1 libgles-nvidia2 libglx-nvidia0 libnvcuvid1
+    libnvidia-compute-550-server libnvidia-ml1 libnvoptix1
+    linux-modules-nvidia-580-generic linux-objects-nvidia-580-6.8.0-40-generic
+    linux-signatures-nvidia-6.8.0-40-generic nvidia-driver nvidia-driver-580-open nvidia-firmware-580
+    nvidia-kernel-dkms xserver-xorg-video-nvidia xserver-xorg-video-nvidia-580
+"""
+OTHER_PACKAGES = "firmware-linux libcudart12 libegl1 libgl1 libgles2 libglx0 linux-image-amd64 nvme-cli"
+
+
+def test_no_part_of_the_driver_is_upgraded_unattended(fleet: Fleet) -> None:
+    """Their expressions are matched from the beginning of a name."""
+    text = render("/etc/apt/apt.conf.d/52cascade-nvidia", host=with_gpu(fleet).hosts["pc2"], packages=())
+    kept = [re.compile(pattern) for pattern in re.findall(r'^    "(.*)";$', text, re.MULTILINE)]
+
+    def left_alone(names: str) -> list[str]:
+        return [name for name in names.split() if any(pattern.match(name) for pattern in kept)]
+
+    assert left_alone(DRIVER_PACKAGES) == DRIVER_PACKAGES.split()
+    assert left_alone(OTHER_PACKAGES) == []
+
+
+# Of an RTX 4080 in a laptop, with which nvidia-smi ends well.
+NOT_SUPPORTED = """\
+Changing power management limit is not supported for GPU: 00000000:01:00.0.
+Treating as warning and moving on.
+All done."""
+DEVICES = ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")
+NULL = "1:3"
+
+
+def prepared(
+    script: str, folder: Path, devices: Sequence[str] = DEVICES, **does: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the script where these are the driver's devices, and programs write down how they were called."""
+    (folder / "bin").mkdir()
+    (folder / "dev").mkdir(exist_ok=True)
+    for device in devices:
+        (folder / "dev" / device).symlink_to("/dev/null")
+    for name in {"nvidia-smi", "modprobe", *does}:
+        text = f'#!/bin/sh\necho "{name} $*" >>{folder}/calls\n{does.get(name, "")}\n'
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    return subprocess.run(
+        ["/bin/sh", "-c", script.replace("/dev/", f"{folder}/dev/")],
+        env={"PATH": f"{folder}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def gpu_script(fleet: Fleet, limit: int | None = None) -> str:
+    return render(GPU_SCRIPT, host=with_gpu(fleet, power_limit=limit).hosts["pc2"], packages=())
+
+
 @pytest.mark.parametrize("limit", [None, 300])
-@pytest.mark.parametrize("fails", ["", "nvidia-smi", "nvidia-ctk"])
-def test_what_cannot_be_set_is_told_and_holds_up_nothing_else(
+@pytest.mark.parametrize("fails", ["", "echo not supported; exit 3", f"echo '{NOT_SUPPORTED}'"])
+def test_a_setting_that_a_card_does_not_know_is_told_and_the_devices_are_linked(
     fleet: Fleet, tmp_path: Path, limit: int | None, fails: str
 ) -> None:
-    script = render(GPU_SCRIPT, host=with_gpu(fleet, power_limit=limit).hosts["pc2"], packages=())
-    for name in ("nvidia-smi", "nvidia-ctk"):
-        code = "echo no way; exit 3" if name == fails else "exit 0"
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{code}\n')
-        (tmp_path / name).chmod(0o755)
-    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(["/bin/sh", "-c", script], env=path, capture_output=True, text=True, check=False)
-    assert (tmp_path / "calls").read_text().splitlines() == [
-        "nvidia-smi --persistence-mode=1",
-        *([f"nvidia-smi --power-limit={limit}"] if limit else []),
-        "nvidia-ctk system create-dev-char-symlinks --create-all",
-    ]
-    assert done.returncode == (1 if fails else 0)
-    assert ("no way" in done.stderr) == bool(fails)
+    done = prepared(gpu_script(fleet, limit), tmp_path, **{"nvidia-smi": fails})
+    settings = ["persistence-mode=1", *([f"power-limit={limit}"] if limit else [])]
+    asked = [f"nvidia-smi --{setting}" for setting in settings]
+    assert (tmp_path / "calls").read_text().splitlines() == asked
+    told = [line for line in done.stderr.splitlines() if line.startswith("nvidia-smi ")]
+    assert [line.partition(": ")[0] for line in told] == (asked if fails else [])
+    assert done.stderr.count("not supported") == len(told)
+    assert done.returncode == 0
+    assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
+
+
+@pytest.mark.parametrize("helper", ["nvidia-modprobe", "modprobe"])
+def test_the_device_that_cuda_needs_is_asked_for_where_it_is_not_there(
+    helper: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    makes = f"ln -s /dev/null {tmp_path}/dev/nvidia-uvm"
+    done = prepared(gpu_script(fleet), tmp_path, ["nvidiactl"], **{helper: makes})
+    assert (done.returncode, done.stderr) == (0, "")
+    (asked,) = (tmp_path / "calls").read_text().splitlines()[1:]
+    assert asked.startswith(f"{helper} ")
+    assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
+
+
+def test_a_link_to_something_else_is_put_right(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "dev/char").mkdir(parents=True)
+    (tmp_path / "dev/char" / NULL).symlink_to("/dev/gone")
+    assert prepared(gpu_script(fleet), tmp_path, ["nvidia-uvm"]).returncode == 0
+    assert (tmp_path / "dev/char" / NULL).readlink() == tmp_path / "dev/nvidia-uvm"
+
+
+@pytest.mark.parametrize(("devices", "said"), [([], "there is no device"), (["nvidia-uvm"], "ln: ")])
+def test_devices_without_links_are_a_failure(
+    devices: Sequence[str], said: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    refuses = {"ln": "echo 'ln: no' >&2; exit 1"} if devices else {}
+    done = prepared(gpu_script(fleet), tmp_path, devices, **refuses)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_docker_does_not_wait_for_ever_for_a_gpu_that_hangs(fleet: Fleet) -> None:
+    """Without a bound of its own a unit that runs once has none."""
+    unit = render(f"/etc/systemd/system/{GPU_UNIT}", host=with_gpu(fleet).hosts["pc2"], packages=())
+    lines = unit.splitlines()
+    assert {"Type=oneshot", "Before=docker.service"} <= {*lines}
+    (bound,) = (line.removeprefix("TimeoutStartSec=") for line in lines if "TimeoutStartSec" in line)
+    assert 0 < int(bound) <= 120
 
 
 def change(kind: Any, name: str, **desired: Any) -> Change:
@@ -251,6 +365,9 @@ PINNED = tuple(
 )
 
 
+SETTINGS = 'swarm-resource = "DOCKER_RESOURCE_GPU"\n'
+
+
 def apt_run(tmp_path: Path, made: tuple[Change, ...], **does: str) -> list[tuple[int, str]]:
     """Runs installations with programs that only write down how they were called, or do this instead."""
     folder = tmp_path / "bin"
@@ -259,10 +376,16 @@ def apt_run(tmp_path: Path, made: tuple[Change, ...], **does: str) -> list[tuple
         more = does.get(name.replace("-", "_"), "")
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{more}\n')
         (folder / name).chmod(0o755)
+    (tmp_path / "config.toml").write_text(SETTINGS)
+    (tmp_path / "prepare-gpus").write_text(
+        f"echo prepare-gpus >>{tmp_path}/calls\n{does.get('prepares', '')}\n"
+    )
     ended = []
     for command in install(made):
         assert isinstance(command, StringCommand)
         script = command.get_raw_value().replace("/var/lib/cascade/packages-lock", f"{tmp_path}/lock")
+        for place in (GPU_RUNTIME_SETTINGS, GPU_SCRIPT):
+            script = script.replace(place, str(tmp_path / Path(place).name))
         path = {"PATH": f"{folder}:/usr/bin:/bin"}
         done = subprocess.run(
             ["/bin/sh", "-c", script], env=path, capture_output=True, text=True, check=False
@@ -279,14 +402,39 @@ def calls(tmp_path: Path) -> list[str]:
 
 def test_packages_of_one_version_come_together_and_stay(tmp_path: Path) -> None:
     assert apt_run(tmp_path, PINNED) == [(0, "")]
-    _, lists, signed, installed, *held = calls(tmp_path)
-    assert lists == "apt-get update"
+    _, signed, prepared, installed, *held = calls(tmp_path)
     assert "APT::Update::Error-Mode=any" in signed
     assert f"Dir::Etc::SourceList={GPU_SOURCES} " in signed
+    assert prepared == "prepare-gpus"
     names = [f"{name}=1.19.0-1" for name in GPU_PACKAGES[:2]]
     assert installed.endswith(" -- " + " ".join(names))
     assert "--allow-downgrades" in installed
     assert held == [f"apt-mark hold -- {name}" for name in GPU_PACKAGES[:2]]
+
+
+REWRITES = "case $* in *install*) echo '#swarm-resource' >{}/config.toml; {};; esac"
+
+
+@pytest.mark.parametrize(("ends", "code"), [("exit 0", 0), ("exit 100", 1)])
+def test_settings_that_a_package_rewrites_are_as_they_were(ends: str, code: int, tmp_path: Path) -> None:
+    ((ended, _),) = apt_run(tmp_path, PINNED, apt_get=REWRITES.format(tmp_path, ends))
+    assert ended == code
+    assert (tmp_path / "config.toml").read_text() == SETTINGS
+    assert not (tmp_path / "config.toml.cascade-kept").exists()
+    assert any("hold" in line for line in calls(tmp_path)) == (code == 0)
+
+
+def test_devices_without_links_install_nothing(tmp_path: Path) -> None:
+    assert apt_run(tmp_path, PINNED, prepares="echo no device; exit 1") == [(1, "no device\n")]
+    assert calls(tmp_path)[-1] == "prepare-gpus"
+
+
+def test_sources_of_the_owners_are_asked_only_where_the_packages_do_not_come_without(tmp_path: Path) -> None:
+    lacking = f'case "$*" in *install*) test -e {tmp_path}/lists;; *update) touch {tmp_path}/lists;; esac'
+    assert apt_run(tmp_path, PINNED, apt_get=lacking) == [(0, "")]
+    asked = [line for line in calls(tmp_path) if "update" in line or "install" in line]
+    assert [" install " in line for line in asked] == [False, True, False, True]
+    assert asked[2] == "apt-get update"
 
 
 def test_lists_that_their_key_does_not_sign_install_nothing(tmp_path: Path) -> None:
@@ -307,18 +455,25 @@ def test_a_package_that_cannot_be_held_ends_the_run(tmp_path: Path) -> None:
 
 
 class Fetching:
-    """A host that answers to the fetching of a key, and remembers what it was told to write."""
+    """A host that answers to the fetching of a key, and remembers what it was told to write.
+
+    `says` is what its other programs say.
+    """
 
     name = "pc2"
 
-    def __init__(self, answer: bytes | None) -> None:
-        self.answer, self.fetched, self.written = answer, list[str](), list[str]()
+    def __init__(self, answer: bytes | None, says: str = "") -> None:
+        self.answer, self.says = answer, says
+        self.fetched, self.written, self.logged = list[str](), list[str](), list[str]()
+
+    def log(self, line: str, _function: Any) -> None:
+        self.logged.append(line)
 
     def run_shell_command(self, command: StringCommand, **_: Any) -> Any:
         line = command.get_raw_value()
         if "apt-helper" not in line:
             self.written.append(line)
-            return True, type("Output", (), {"stdout": "", "output": ""})
+            return True, type("Output", (), {"stdout": self.says, "output": ""})
         self.fetched += shlex.split(line)[-2:-1]
         if self.answer is None:
             return False, type("Output", (), {"stdout": "", "output": "E: Failed to fetch"})
@@ -362,10 +517,24 @@ def test_another_key_is_not_written(
     assert written == []
 
 
-def test_a_gpu_is_set_by_the_script_that_sets_it_at_each_start() -> None:
-    host = Fetching(None)
-    prepare_gpu(None, host, change("gpu", UUID))  # type: ignore[arg-type]
-    assert host.written == [f"sh {GPU_SCRIPT}"]
+@pytest.mark.parametrize("said", ["", "nvidia-smi --power-limit=300: not\nsupported"])
+def test_a_gpu_is_set_by_the_script_that_sets_it_at_each_start(said: str) -> None:
+    host, run = Fetching(None, said), SimpleNamespace(warned=False)
+    prepare_gpu(run, host, change("gpu", UUID))  # type: ignore[arg-type]
+    assert host.written == [f"sh {GPU_SCRIPT} 2>&1"]
+    assert run.warned == bool(said)
+    assert [line.endswith(said.replace("\n", " ")) for line in host.logged] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("gpu", UUID), ("unit", "docker.service")])
+def test_a_setting_that_a_card_does_not_take_is_no_fault_of_an_engine_that_was_started(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.host.engine.ENGINE_DEADLINE_S", 0.0)
+    plan = SimpleNamespace(unknown=(), stopped=frozenset(), changes=(change(kind, name),))
+    run, started = SimpleNamespace(fresh_plan=lambda: plan), Recheck(("pc2",))
+    with nullcontext() if kind == "gpu" else pytest.raises(WorkFailed, match=f"{name}: run again"):
+        recheck(run, None, started)  # type: ignore[arg-type]
 
 
 NVIDIAS = "https://nvidia.github.io/libnvidia-container/stable/deb"
@@ -399,4 +568,49 @@ def test_a_gpu_that_another_has_replaced_is_unknown_and_not_in_sync(
     other = "GPU-33333333-3333-4333-8333-333333333333"
     equipped["pc2"]["gpu"]["gpus"][0]["uuid"] = other
     plan = make_plan(target_of(with_gpu(fleet)), equipped)
-    assert [str(unknown) for unknown in plan.unknown] == [f"pc2: GPU: there is no {UUID} any more"]
+    (unknown,) = plan.unknown
+    assert str(unknown) == (
+        f"pc2: GPU: there is no {UUID} any more: put it back, deploy, which takes what is there now,"
+        " or go back to another release"
+    )
+
+
+ANOTHER = {"uuid": "GPU-33333333-3333-4333-8333-333333333333"}
+
+
+@pytest.mark.parametrize(
+    ("part", "of_gpu", "said"),
+    [
+        ({}, ANOTHER, f"pc2: GPU: there is no {UUID} any more: put it back"),
+        ({"nvml": "missing", "gpus": []}, {}, "pc2: GPU: the driver is not installed"),
+        ({"nvml": "no-gpu", "gpus": []}, {}, "pc2: GPU: the driver finds no GPU"),
+    ],
+    ids=["another GPU", "no driver", "no GPU"],
+)
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_release_whose_gpu_is_gone_is_not_gone_back_to(
+    declared: bool,
+    part: dict[str, Any],
+    of_gpu: dict[str, Any],
+    said: str,
+    run: LocalRun,
+    equipped: Snapshots,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = with_gpu(run.fleet)
+    equipped["mainpc"]["docker"]["release"] = kept(target_of(fleet))
+    equipped["pc2"]["gpu"]["gpus"][0] |= of_gpu
+    equipped["pc2"]["gpu"] |= part
+    run.fleet = replace(fleet if declared else run.fleet, options=Options(rollback="3"))
+
+    def take(host: Host, query: dict[str, Any]) -> Any:
+        snapshot = equipped[host.name]
+        return {name: told for name, told in snapshot.items() if name != "gpu" or "gpu" in query}
+
+    monkeypatch.setattr(run.state.inventory, "get_active_hosts", lambda: [*run.state.inventory])
+    monkeypatch.setattr("operations.run.take_snapshot", take)
+    with pytest.raises(Stopped) as stopped:
+        run.plan()
+    assert stopped.value.code == ERROR
+    (message,) = stopped.value.messages
+    assert message.startswith(said)

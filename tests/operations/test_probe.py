@@ -136,6 +136,17 @@ def test_a_process_is_told_with_its_name_and_its_memory(probe: Probe) -> None:
     assert by_pid[gone] == {"pid": gone, "memory": None, "name": "", "container": ""}
 
 
+def test_a_card_without_a_power_limit_has_none(probe: Probe) -> None:
+    (gpu,) = probe(StandInDriver(gpus=(StandInGpu(A, watts=-1),)))["gpus"]
+    assert (gpu["power_limit"], gpu["lost"]) == (None, "")
+
+
+@pytest.mark.parametrize("code", [3, 4, 13], ids=["not supported", "no permission", "no such call"])
+def test_a_driver_that_tells_no_processes_says_so_and_the_rest(code: int, probe: Probe) -> None:
+    (gpu,) = probe(replace(ONE, untold=code))["gpus"]
+    assert (gpu["processes"], gpu["lost"], gpu["memory_used"]) == (None, "", 300 * MIB)
+
+
 @pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
 def test_a_process_is_known_by_its_container(groups: str, probe: Probe, tmp_path: Path) -> None:
     for pid, said in ((7, groups), (8, "0::/user.slice/user-1000.slice\n")):
@@ -167,6 +178,12 @@ def test_each_failure_has_its_name_and_the_librarys_words(
     assert (told["nvml"], told["said"].partition(" (")[0]) == (nvml, said)
     assert gpus_in({"gpu": told}) is None
     assert why_unknown({"gpu": told})
+
+
+@pytest.mark.parametrize("version", ["340.108", "470.57.02", "550.78", "580.95.05"])
+def test_a_library_is_of_its_drivers_version_without_that_of_cuda(version: str, probe: Probe) -> None:
+    for cuda in (6050, 13000):
+        assert probe(replace(ONE, library=version, module=version, cuda=cuda))["library"] == version
 
 
 def test_a_mismatch_names_both_versions(probe: Probe) -> None:

@@ -116,13 +116,54 @@ def listed(*uuids: str) -> str:
     return "".join(lines)
 
 
+# As drivers 535 and 460 list an A100 with instances.
+SPLIT = "GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16"
+LISTED_SPLIT = f"""\
+GPU 0: NVIDIA A100-SXM4-80GB (UUID: {SPLIT})\r
+  MIG 1g.10gb     Device  0: (UUID: MIG-feb88891-0321-5fef-9c87-d4af3b54259e)\r
+  MIG 1g.10gb     Device  1: (UUID: MIG-a25704ba-3a06-5299-a795-fd7cf4d13973)\r
+"""
+LISTED_OLD_SPLIT = f"""\
+GPU 0: A100-SXM4-40GB (UUID: {SPLIT})\r
+  MIG 3g.20gb Device 0: (UUID: MIG-{SPLIT}/1/0)\r
+"""
+OFF_THE_BUS = "Unable to determine the device handle for GPU0000:65:00.0: Unknown Error"
 LOST = "Failed to initialize NVML: Unknown Error\r\n"
 SIGHTS = {
     "sees its own": ([f"NVIDIA_VISIBLE_DEVICES={A}"], listed(A), 0, "ok"),
     "given by number": (["NVIDIA_VISIBLE_DEVICES=0"], listed(A), 0, "ok"),
     "given last": (["NVIDIA_VISIBLE_DEVICES=void", f"NVIDIA_VISIBLE_DEVICES={A}"], listed(A), 0, "ok"),
     "after a reload": ([f"NVIDIA_VISIBLE_DEVICES={A}"], LOST, 255, f"lost: {LOST.strip()}"),
-    "says nothing": ([f"NVIDIA_VISIBLE_DEVICES={A}"], "", 0, "lost: "),
+    "GPU off the bus": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        f"{OFF_THE_BUS}\r\n",
+        15,
+        f"lost: {OFF_THE_BUS}",
+    ),
+    "no device": ([f"NVIDIA_VISIBLE_DEVICES={A}"], "No devices found.\r\n", 6, "lost: No devices found."),
+    "says nothing": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        "",
+        0,
+        "unknown: nvidia-smi ended with 0: it said nothing",
+    ),
+    "killed for its memory": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        "Killed\r\n",
+        137,
+        "unknown: nvidia-smi ended with 137: Killed",
+    ),
+    "failed after it had listed": (
+        [f"NVIDIA_VISIBLE_DEVICES={A}"],
+        listed(B),
+        1,
+        f"unknown: nvidia-smi ended with 1: GPU 0: NVIDIA H200 (UUID: {B})",
+    ),
+    "given by its beginning": ([f"NVIDIA_VISIBLE_DEVICES={A[:12]}"], listed(A), 0, "ok"),
+    "given two": ([f"NVIDIA_VISIBLE_DEVICES={B}, {A}"], listed(A, B), 0, "ok"),
+    "split": ([f"NVIDIA_VISIBLE_DEVICES={SPLIT}"], LISTED_SPLIT, 0, "ok"),
+    "split, by an old driver": ([f"NVIDIA_VISIBLE_DEVICES={SPLIT}"], LISTED_OLD_SPLIT, 0, "ok"),
+    "given an instance": ([f"NVIDIA_VISIBLE_DEVICES=MIG-{SPLIT}/1/0"], LISTED_OLD_SPLIT, 0, "ok"),
     "sees another": (
         [f"NVIDIA_VISIBLE_DEVICES={A}"],
         listed(B),
@@ -139,7 +180,7 @@ SIGHTS = {
         [f"NVIDIA_VISIBLE_DEVICES={A}"],
         "OCI runtime exec failed: no such file\r\n",
         127,
-        "unknown: OCI runtime exec failed: no such file",
+        "unknown: nvidia-smi ended with 127: OCI runtime exec failed: no such file",
     ),
     "has no GPU": (["NVIDIA_VISIBLE_DEVICES=void"], listed(A), 0, None),
     "knows no GPU": ([], listed(A), 0, None),
@@ -179,6 +220,23 @@ def test_a_container_is_asked_what_it_sees(
     if expected is not None:
         (asked,) = (call for call in engine.asked if call.path == "/containers/c9/exec")
         assert asked.body["Cmd"] == ["nvidia-smi", "-L"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sees"),
+    [
+        ("Driver Not Loaded", "lost"),
+        ("Driver/library version mismatch", "lost"),
+        ("GPU is lost", "lost"),
+        ("Insufficient Permissions", "unknown"),
+    ],
+)
+def test_only_a_gpu_that_is_out_of_reach_is_lost(
+    words: str, sees: str, engine: Engine, tmp_path: Path
+) -> None:
+    said = raw(f"Failed to initialize NVML: {words}\r\n")
+    answers = one_container([f"NVIDIA_VISIBLE_DEVICES={A}"], said, 255)
+    assert sights(engine, tmp_path, answers, TOLD)["c9"].partition(":")[0] == sees
 
 
 def test_a_container_that_cannot_be_asked_is_unknown_and_one_that_has_gone_is_none(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cascade.model.daemon import daemon_faults
+from cascade.model.daemon import daemon_faults, merged, ours_in
 
 POOL = {"base": "10.202.0.0/16", "size": 24}
 
@@ -125,3 +125,49 @@ def test_what_an_engine_would_not_start_with_is_told(
 
 def test_every_setting_that_is_wrong_is_told() -> None:
     assert faults({"live-restore": True, "mtu": "x", "dns": 3}).keys() == {"live-restore", "mtu", "dns"}
+
+
+NVIDIA = {"nvidia": {"path": "nvidia-container-runtime", "args": []}}
+KATA = {"kata": {"runtimeType": "io.containerd.kata.v2"}}
+OURS = {
+    "default-runtime": "nvidia",
+    "runtimes": NVIDIA,
+    "node-generic-resources": ["gpu=GPU-1", "vram=19651"],
+}
+RESOURCES = "node-generic-resources"
+FILES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing": ({}, OURS),
+    "other keys": ({"debug": True, "default-runtime": "runc"}, {**OURS, "debug": True}),
+    "a runtime": ({"runtimes": KATA}, {**OURS, "runtimes": {**KATA, **NVIDIA}}),
+    "our runtime otherwise": ({"runtimes": {"nvidia": {"path": "/opt/x"}}}, OURS),
+    "resources": (
+        {RESOURCES: ["fpga=2", "NVIDIA=1"]},
+        {**OURS, RESOURCES: ["fpga=2", "NVIDIA=1", *OURS[RESOURCES]]},
+    ),
+    "several in one text": (
+        {RESOURCES: ["fpga=2, gpu=GPU-0"]},
+        {**OURS, RESOURCES: ["fpga=2", *OURS[RESOURCES]]},
+    ),
+    "another GPU of before": ({RESOURCES: ["gpu=GPU-0", "vram=1", "vram-1=2"]}, OURS),
+    "no list and no map": ({RESOURCES: "gpu=GPU-0", "runtimes": ["kata"]}, OURS),
+}
+
+
+@pytest.mark.parametrize(("there", "together"), FILES.values(), ids=FILES)
+def test_what_the_owner_has_beside_our_gpus_stays(there: dict[str, Any], together: dict[str, Any]) -> None:
+    assert merged(there, OURS) == together
+    assert ours_in(together, OURS) == OURS
+    assert (ours_in(there, OURS) == OURS) == (there == together)
+
+
+def test_memory_that_is_no_longer_offered_is_ours_to_take_away() -> None:
+    ours = {RESOURCES: ["gpu=GPU-1"]}
+    there = {RESOURCES: ["gpu=GPU-1", "vram=19651", "fpga=2"]}
+    assert ours_in(there, ours) == {RESOURCES: ["gpu=GPU-1", "vram=19651"]}
+    assert merged(there, ours) == {RESOURCES: ["fpga=2", "gpu=GPU-1"]}
+
+
+def test_without_a_gpu_of_ours_those_of_the_owner_stay() -> None:
+    there, ours = {RESOURCES: ["gpu=GPU-1", "fpga=2"]}, {RESOURCES: ["fpga=3"]}
+    assert ours_in(there, ours) == {RESOURCES: ["fpga=2"]}
+    assert merged(there, ours) == {RESOURCES: ["gpu=GPU-1", "fpga=3"]}

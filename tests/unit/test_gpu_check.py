@@ -10,7 +10,7 @@ import pytest
 from cascade.model.fleet import Fleet
 from cascade.model.gpu import HostGpu
 from cascade.planning.checks.gpu import NONE_DECLARED
-from cascade.planning.desired import Desired
+from cascade.planning.desired import DAEMON_SETTINGS, Desired
 from cascade.planning.plan import make_plan
 from cascade.planning.preflight import Finding, examine, of_plan
 from cascade.planning.target import target_of
@@ -42,6 +42,28 @@ def test_a_host_whose_gpu_is_absent_does_without(scene: Scene) -> None:
     scene.change_host("pc2", gpu=HostGpu(), absent=["gpu"])
     (found,) = said(scene, "pc2")
     assert (found.level, found.message) == ("ok", "group_data says there is none, its workloads do without")
+
+
+LEFT: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "left": ('{"default-runtime": "nvidia"}', {}, True),
+    "being taken away": ('{"default-runtime": "nvidia"}', {"default-runtime": "runc"}, False),
+    "another": ('{"default-runtime": "kata"}', {}, False),
+    "none": ("{}", {}, False),
+    "no JSON": ("{", {}, False),
+    "no map": ('["nvidia"]', {}, False),
+}
+
+
+@pytest.mark.parametrize("declared", [None, HostGpu()])
+@pytest.mark.parametrize(("content", "wanted", "warned"), LEFT.values(), ids=LEFT)
+def test_an_engine_that_still_gives_gpus_to_whoever_asks_is_told(
+    content: str, wanted: dict[str, Any], warned: bool, declared: HostGpu | None, scene: Scene
+) -> None:
+    scene.change_host("pc2", gpu=declared, absent=["gpu"], daemon_settings=wanted)
+    scene.snapshots["pc2"]["files"][DAEMON_SETTINGS]["content"] = content
+    (found,) = said(scene, "pc2")
+    assert found.level == ("warning" if warned else "ok")
+    assert ('"default-runtime": "runc"' in found.next_step) == warned
 
 
 def test_a_gpu_that_is_well_is_told_with_its_driver(scene: Scene) -> None:
@@ -80,6 +102,22 @@ def test_each_fault_is_an_error_with_its_own_next_step(case: tuple[Any, str, str
     assert step in found.next_step
 
 
+@pytest.mark.parametrize(
+    ("setting", "limit", "told"),
+    [
+        ("power_limit", 300, [("warning", "GPU 0 knows no power limit: 300 W of group_data are not set")]),
+        ("power_limit", None, []),
+        ("persistence", None, [("note", "GPU 0 knows no persistence mode: it is not set")]),
+    ],
+)
+def test_a_setting_that_a_card_does_not_know_is_told(
+    setting: str, limit: int | None, told: list[tuple[str, str]], scene: Scene
+) -> None:
+    scene.change_host("mainpc", gpu=HostGpu(power_limit=limit))
+    scene.snapshots["mainpc"]["gpu"] = part(gpus=[gpu(**{setting: None})])
+    assert [(each.level, each.message) for each in said(scene) if each.level != "ok"] == told
+
+
 def test_a_host_that_was_not_asked_is_no_host_that_is_well(scene: Scene) -> None:
     del scene.snapshots["mainpc"]["gpu"]
     (found,) = said(scene)
@@ -113,6 +151,16 @@ def test_foreign_processes_are_a_note_until_they_are_in_the_way(scene: Scene) ->
         20000: [("note", "GPU 0: blender (PID 9) has 4564 MiB, beside what is shared")],
         20001: [("warning", "GPU 0: 1 MiB of the budget are not free: blender (PID 9) has 4564 MiB")],
     }
+
+
+def test_a_driver_that_does_not_tell_whose_memory_it_is_is_told(scene: Scene) -> None:
+    used = 4564 * 2**20
+    scene.snapshots["mainpc"]["gpu"] = part(gpus=[gpu(processes=None, memory_used=used)])
+    words = "GPU 0: the driver does not tell who has the 4564 MiB that are in use"
+    for offered, level in ((20000, "note"), (20001, "warning")):
+        found = [each for each in examine(offering(scene, offered)) if each.check == "gpu"]
+        said = [(each.level, each.message) for each in found if each.host == "mainpc"]
+        assert said == [(level, words)]
 
 
 def test_what_the_check_of_gpus_says_is_not_said_of_the_state_again(scene: Scene) -> None:

@@ -180,7 +180,7 @@ def test_memory_is_told_by_agent_and_what_nobody_of_the_system_has_is_foreign() 
     found = vram(process(7, 1000, CONTAINER), process(8, 500, CONTAINER), process(9, 200, OTHER, "blender"))
     assert (found.used_mib, found.offered_mib) == (2000, 19651)
     assert found.sharers == (Sharer("ai_vision", 6144, 1500),)
-    assert [str(one) for one in found.foreign] == ["blender (PID 9) has 200 MiB"]
+    assert [str(one) for one in found.foreign or ()] == ["blender (PID 9) has 200 MiB"]
 
 
 def test_foreign_memory_is_missing_only_where_it_is_of_what_is_offered() -> None:
@@ -192,8 +192,14 @@ def test_foreign_memory_is_missing_only_where_it_is_of_what_is_offered() -> None
 
 def test_memory_of_an_unknown_amount_is_all_that_is_nobodys() -> None:
     found = vram(process(7, 4000, CONTAINER), process(9, None, name=""))
+    assert found.foreign
     assert str(found.foreign[0]) == "a process (PID 9) has an unknown amount"
     assert found.foreign_mib == 300
+
+
+def test_an_agents_memory_of_an_unknown_amount_is_unknown() -> None:
+    found = vram(process(7, 4000, CONTAINER), process(8, None, CONTAINER))
+    assert found.sharers == (Sharer("ai_vision", 6144, None),)
 
 
 def test_a_second_gpu_has_memory_of_its_own() -> None:
@@ -204,7 +210,7 @@ def test_a_second_gpu_has_memory_of_its_own() -> None:
     first, other = vram_of(wanted, "mainpc", {"mainpc": snapshot})
     assert (first.offered_mib, first.sharers, first.foreign) == (10, (), ())
     assert (other.offered_mib, other.sharers) == (20, (Sharer("ai_vision", 20, 0),))
-    assert [one.pid for one in other.foreign] == [9]
+    assert [one.pid for one in other.foreign or ()] == [9]
 
 
 def test_only_what_names_a_gpu_is_given_one() -> None:
@@ -216,5 +222,8 @@ def test_only_what_names_a_gpu_is_given_one() -> None:
 
 def test_containers_that_lost_their_gpu_are_told_apart_from_those_nobody_could_ask() -> None:
     assert lost_in({"mainpc": host_with(seen="lost: Unknown Error")}) == {CONTAINER: "Unknown Error"}
+    (long,) = lost_in({"mainpc": host_with(seen=f"lost: {'x' * 9999}\x1b[2J")}).values()
+    assert len(long) < 1000
+    assert long.isprintable()
     assert lost_in({"mainpc": host_with(seen="unknown: no nvidia-smi"), "pc2": {"docker": None}}) == {}
     assert lost_in({"mainpc": {"gpu": {"error": "no answer"}, "docker": None}}) == {}

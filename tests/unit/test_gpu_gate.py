@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.planning.desired import Desired
-from cascade.planning.gpu_gate import before, behind, not_asked, with_gpu
+from cascade.planning.gpu_gate import before, behind, not_known, with_gpu
 from cascade.planning.resource import Key
 from cascade.planning.target import Target
 from cascade.planning.waves import Member, Wave
@@ -131,6 +131,39 @@ def test_other_groups_on_the_gpu_do_not_count() -> None:
 
 
 def test_an_agent_that_cannot_be_asked_is_named_and_does_not_fail() -> None:
-    snapshots = {"mainpc": host_with(seen="unknown: no nvidia-smi")}
-    assert list(not_asked((VISION, VOICE), "mainpc", snapshots)) == [(VISION, "unknown: no nvidia-smi")]
+    snapshots = {"mainpc": host_with(seen="unknown: no nvidia-smi\x1b[2J" + "x" * 9999)}
+    ((asked, said),) = not_known(target(), (VISION, VOICE), {UUID: BUDGET}, snapshots)
+    assert asked == VISION
+    assert said.startswith(r"what it sees of its GPU: no nvidia-smi\x1b")
+    assert len(said) < 1000
     assert causes(behind(target(), (VISION,), {UUID: BUDGET}, snapshots)) == {}
+
+
+def untold(used: int) -> dict[str, Any]:
+    """The manager, whose driver tells what is in use and not who has it."""
+    told = part(gpus=[gpu(processes=None, memory_used=used * 2**20)], containers={CONTAINER: "ok"})
+    return {"mainpc": {**host_with(), "gpu": told}}
+
+
+def test_memory_of_which_nobody_knows_whose_it_is_is_free_only_beside_the_budget() -> None:
+    free = 24564 - BUDGET
+    assert causes(before(target(), (VISION,), untold(free))) == {}
+    (reason,) = dict(before(target(), (VISION,), untold(free + 1))).values()
+    assert reason.cause == "gpu_fault"
+    assert reason.detail == (
+        f"mainpc is to share {BUDGET} of 24564 MiB of GPU 0, and the driver does not tell who has the"
+        f" {free + 1} MiB that are in use: end it, agents by `cascade down --group`, then run again"
+    )
+
+
+def test_an_agent_of_which_nobody_knows_what_it_has_is_named() -> None:
+    budgets = {UUID: BUDGET}
+    assert list(not_known(target(), (VISION,), budgets, untold(BUDGET))) == []
+    assert list(not_known(target(), (VISION, WEB), budgets, untold(BUDGET + 1))) == [
+        (
+            VISION,
+            f"what it has of GPU 0: the driver does not tell who has the {BUDGET + 1} MiB that are in use",
+        )
+    ]
+    assert causes(behind(target(), (VISION,), budgets, untold(BUDGET + 1))) == {}
+    assert list(not_known(target(), (VISION,), {}, untold(BUDGET + 1))) == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from tests.verify.tasks import failing
+from tests.verify.tasks import failing as failing_on
 
 TEMPLATE = {"ContainerSpec": {"Image": "sha256:1"}, "ForceUpdate": 0, "Runtime": "container"}
 OWN = {"ContainerSpec": {"Image": "sha256:1"}, "ForceUpdate": 0}
 OLD = {"ContainerSpec": {"Image": "sha256:0"}, "ForceUpdate": 0}
+
+
+def failing(tasks: list[Any], template: Any, now: str, **engines: float) -> list[Any]:
+    return failing_on(tasks, template, now, engines)
 
 
 def at(second: int) -> str:
@@ -51,3 +56,14 @@ def test_the_task_of_every_host_is_in_one_place() -> None:
     failed = {**task(0, "failed", 1)}
     del failed["Slot"]
     assert failing([failed], TEMPLATE, at(9)) == [failed]
+
+
+def test_what_ended_with_its_engine_did_not_fail_by_itself() -> None:
+    several = [{**task(0, "failed", 10), "NodeID": "n"}, {**task(11, "failed", 16), "NodeID": "n"}]
+    running = {**task(17, "running", 18), "NodeID": "n"}
+    began = datetime.fromisoformat(at(16)).timestamp()
+    assert failing([*several, running], TEMPLATE, at(21), n=began) == []
+    assert failing([*several, running], TEMPLATE, at(21), other=began) == several
+    assert failing([*several, running], TEMPLATE, at(21), n=began - 6) == []
+    late = {**task(17, "failed", 19), "NodeID": "n"}
+    assert failing([*several, late], TEMPLATE, at(21), n=began) == [late]

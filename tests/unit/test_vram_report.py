@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from cascade.documents import DoctorDocument, json_of
-from cascade.planning.gpu import Vram
+from cascade.planning.gpu import Sharer, Vram
 from cascade.vram_report import WIDTH, bar, gpu_document, show_gpus
 from tests.schemas import valid
 from tests.unit.test_gpu_facts import CONTAINER, OTHER, UUID, process, vram
@@ -52,6 +53,16 @@ def test_a_gpu_is_a_bar_and_so_is_each_who_has_some_of_it(capsys: pytest.Capture
     assert other.split() == ["blender", "(PID", "9)", "█" + "░" * 39, "614", "MiB"]
     assert unknown.split() == ["X", "(PID", "10)", "░" * 40, "?", "MiB"]
     assert len({next(place for place, sign in enumerate(line) if sign in SIGNS) for line in bars}) == 1
+
+
+def test_what_the_driver_does_not_tell_is_no_amount(capsys: pytest.CaptureFixture[str]) -> None:
+    found = replace(vram(), sharers=(Sharer("ai_vision", 6144, None),), foreign=None)
+    document = gpu_document(found)
+    told = {"ready": True, "hosts": {}, "gpus": [document], "findings": []}
+    assert valid("doctor", json_of(DoctorDocument, told)) == told
+    assert (document["agents"][0]["used"], document["others"]) == (None, None)
+    *_, agent = shown(found, capsys)
+    assert agent.split() == ["ai_vision", "▒" * 11 + "░" * 29, "?", "of", "6144", "MiB"]
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,17 @@ Task = Mapping[str, Any]
 FAILED = ("failed", "rejected", "orphaned")
 
 
-def failing(tasks: Iterable[Task], template: Mapping[str, Any], now: str) -> list[Task]:
+def failing(
+    tasks: Iterable[Task], template: Mapping[str, Any], now: str, engines: Mapping[str, float]
+) -> list[Task]:
     """The failed tasks of this spec in whose place no other one proved itself since.
 
     Swarm replaces a task that fails, and then all is well. Of several that failed in one place, the one that
-    runs now has to have run for longer than the shortest of them lived.
+    runs now has to have run for longer than the shortest of them lived. `engines` says by the node's ID when
+    its engine began, in seconds since 1970: what was there before ended with the engine, not by itself.
     """
-    current = sorted((task for task in tasks if _spec(task["Spec"]) == _spec(template)), key=_slot)
+    own = (task for task in tasks if _time(task["CreatedAt"]).timestamp() >= engines.get(_node(task), 0))
+    current = sorted((task for task in own if _spec(task["Spec"]) == _spec(template)), key=_slot)
     places = (list(of_one) for _, of_one in groupby(current, key=_slot))
     return [task for place in places for task in _unreplaced(place, _time(now))]
 
@@ -40,6 +44,12 @@ def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _slot(task: Task) -> int:
     slot: int = task.get("Slot", 0)
     return slot
+
+
+def _node(task: Task) -> str:
+    """Where it was put; a task that no node takes is nowhere."""
+    node: str = task.get("NodeID", "")
+    return node
 
 
 def _runs(task: Task) -> bool:

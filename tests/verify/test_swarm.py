@@ -156,7 +156,11 @@ def test_as_many_tasks_of_the_service_run_as_are_declared(
 
 def test_no_task_of_the_service_keeps_failing(service: Service, evidence: Evidence) -> None:
     template, now = service["Spec"]["TaskTemplate"], evidence.manager["info"]["SystemTime"]
-    failed = failing(_tasks(service, evidence), template, now)
+    engines = {
+        evidence.engines[name]["info"]["Swarm"]["NodeID"]: found["engine"]["started"] or 0
+        for name, found in evidence.hosts.items()
+    }
+    failed = failing(_tasks(service, evidence), template, now, engines)
     assert [f"{task['Status']['State']}: {task['Status'].get('Err')}" for task in failed] == []
 
 
