@@ -40,6 +40,8 @@ _SETS = {
     "ExtraHosts",
 }
 _MAPS = {"Labels", "Sysctls", "Options", "Config", "ExposedPorts"}
+# Being there says something of these, even where nothing is said of them.
+_NAMED = {"EndpointsConfig"}
 _LONGEST_WORD = 20
 # What a file holds, and the config that has it; its digest says it all.
 _CONTENT = ("content", "data", "config")
@@ -75,6 +77,8 @@ def _file(fields: Fields) -> Fields:
 def _pruned(value: Any, name: str = "") -> Any:
     if isinstance(value, dict) and name in _MAPS:
         return {key: item for key, item in value.items() if key not in _NOT_STATE}
+    if isinstance(value, dict) and name in _NAMED:
+        return {key: _pruned(item, key) for key, item in value.items()}
     if isinstance(value, dict):
         pairs = ((key, _pruned(item, key)) for key, item in value.items() if key not in _NOT_STATE)
         return {key: item for key, item in pairs if item or (key in _ALWAYS_SAID and item is not None)}

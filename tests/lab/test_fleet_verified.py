@@ -1,4 +1,4 @@
-"""`cascade verify` passes on a sound fleet, catches every sabotage, and changes nothing."""
+"""`cascade verify` catches every sabotage, passes when all is repaired, and changes nothing."""
 
 from __future__ import annotations
 
@@ -60,56 +60,6 @@ def state_of(host: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def sound(
-    fleet: Checkout, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Any, Any, Any, ElementTree.Element]:
-    """A verification of the whole fleet, what the hosts were made of before and after, and its junit XML."""
-    fleet.restore()
-    steady()
-    junit = tmp_path_factory.mktemp("verified") / "junit.xml"
-    before = {host.name: state_of(host.name) for host in HOSTS}
-    done = verify(fleet, "--junit", str(junit))
-    after = {host.name: state_of(host.name) for host in HOSTS}
-    assert done.code in (0, 2), done.err
-    return done.document, before, after, ElementTree.parse(junit).getroot()
-
-
-def test_a_sound_fleet_passes_and_what_the_lab_lacks_is_counted_apart(sound: Any) -> None:
-    document, *_ = sound
-    assert wrong(document) == {}
-    assert document["exit_code"] == 0
-    areas = {one["area"] for one in document["results"] if one["outcome"] == "passed"}
-    assert areas >= {"host", "docker", "swarm", "network", "security", "agents", "data"}
-    assert all(one["reason"] for one in document["results"] if one["outcome"] in ("not there", "excepted"))
-
-
-def test_every_agent_is_judged_in_every_area_that_is_about_agents(sound: Any) -> None:
-    document, *_ = sound
-    judged = {(one["area"], one["subject"]) for one in document["results"]}
-    agents = {subject for area, subject in judged if area == "agents"}
-    assert len(agents) == 69
-    assert {subject for area, subject in judged if area == "security"} >= agents
-
-
-def test_junit_has_the_same_tests(sound: Any) -> None:
-    document, _, _, junit = sound
-    assert len(junit.findall(".//testcase")) == len(document["results"])
-
-
-def test_nothing_on_the_hosts_changes(sound: Any) -> None:
-    _, before, after, _ = sound
-    assert after == before
-
-
-def test_where_nothing_may_be_missing_what_the_lab_lacks_fails(fleet: Checkout) -> None:
-    done = verify(fleet, "--strict", "--area", "gpu")
-    assert done.code == 2
-    assert done.document["counts"]["not there"] == 0
-    assert done.document["counts"]["failed"] > 0
-    assert all(reason.startswith("not there: ") for reason in wrong(done.document).values())
-
-
-@pytest.fixture(scope="module")
 def sabotaged(fleet: Checkout) -> Iterator[dict[tuple[str, str], str]]:
     """What a verification says after every sabotage at once; then the fleet is sound again."""
     steady()
@@ -162,6 +112,55 @@ def test_nothing_but_the_sabotages_is_caught(sabotaged: dict[tuple[str, str], st
         for (test, subject), seen in sabotaged.items()
         if not any(fnmatchcase(subject, pattern) for pattern in expected)
     } == {}
+
+
+@pytest.fixture(scope="module")
+def sound(
+    fleet: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Any, Any, ElementTree.Element]:
+    """A verification of the whole fleet, what the hosts were made of before and after, and its junit XML."""
+    steady()
+    junit = tmp_path_factory.mktemp("verified") / "junit.xml"
+    before = {host.name: state_of(host.name) for host in HOSTS}
+    done = verify(fleet, "--junit", str(junit))
+    after = {host.name: state_of(host.name) for host in HOSTS}
+    assert done.code in (0, 2), done.err
+    return done.document, before, after, ElementTree.parse(junit).getroot()
+
+
+def test_a_sound_fleet_passes_and_what_the_lab_lacks_is_counted_apart(sound: Any) -> None:
+    document, *_ = sound
+    assert wrong(document) == {}
+    assert document["exit_code"] == 0
+    areas = {one["area"] for one in document["results"] if one["outcome"] == "passed"}
+    assert areas >= {"host", "docker", "swarm", "network", "security", "agents", "data"}
+    assert all(one["reason"] for one in document["results"] if one["outcome"] in ("not there", "excepted"))
+
+
+def test_every_agent_is_judged_in_every_area_that_is_about_agents(sound: Any) -> None:
+    document, *_ = sound
+    judged = {(one["area"], one["subject"]) for one in document["results"]}
+    agents = {subject for area, subject in judged if area == "agents"}
+    assert len(agents) == 69
+    assert {subject for area, subject in judged if area == "security"} >= agents
+
+
+def test_junit_has_the_same_tests(sound: Any) -> None:
+    document, _, _, junit = sound
+    assert len(junit.findall(".//testcase")) == len(document["results"])
+
+
+def test_nothing_on_the_hosts_changes(sound: Any) -> None:
+    _, before, after, _ = sound
+    assert after == before
+
+
+def test_where_nothing_may_be_missing_what_the_lab_lacks_fails(fleet: Checkout) -> None:
+    done = verify(fleet, "--strict", "--area", "gpu")
+    assert done.code == 2
+    assert done.document["counts"]["not there"] == 0
+    assert done.document["counts"]["failed"] > 0
+    assert all(reason.startswith("not there: ") for reason in wrong(done.document).values())
 
 
 def test_an_agent_that_eats_more_than_its_memory_is_stopped_by_the_kernel_and_caught(fleet: Checkout) -> None:

@@ -880,6 +880,14 @@ CONTAINER_CASES = (
         ).append(_at(snapshots, container(WAKE_WORD, "Id"))[:12]),
     ),
     container_case(
+        "it hangs in another network too",
+        {"NetworkID": "", "Aliases": None},
+        "NetworkingConfig.EndpointsConfig.bridge",
+        "NetworkSettings",
+        "Networks",
+        "bridge",
+    ),
+    container_case(
         "it hangs in no network",
         {},
         "NetworkingConfig",
