@@ -52,6 +52,11 @@ USUAL = [
 ]
 
 
+@pytest.mark.parametrize("folder", ["/sbin", "/usr/sbin", "/usr/bin"])
+def test_the_engines_init_is_known_wherever_sbin_of_an_image_leads(folder: str) -> None:
+    assert undeclared([mount(f"{folder}/docker-init", "ext4", "ro")], ()) == []
+
+
 def test_each_bit_is_one_capability() -> None:
     assert capabilities("0000000000000000") == frozenset()
     assert capabilities("0000000000200400") == {"NET_BIND_SERVICE", "SYS_ADMIN"}
