@@ -147,7 +147,7 @@ OF_THE_SWARM = (
         "a label of a node is gone",
         MANAGER,
         "docker node update --label-rm gpu pc2",
-        "the node has the declared labels and no others",
+        "the node has the declared labels",
         "pc2",
     ),
     Sabotage(
