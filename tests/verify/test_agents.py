@@ -100,17 +100,14 @@ def test_the_agents_of_the_group_have_no_more_memory_than_its_budget(
     group: tuple[Workload, ...], evidence: Evidence, expected: Expected
 ) -> None:
     budgets = {
-        one.service.deploy.resources.limits.memory: expected.agents_of(one.service)
+        expected.agents_of(one.service): one.service.deploy.resources.limits.memory
         for one in group
         if one.service.deploy.resources.limits.memory is not None
     }
     if not budgets:
         pytest.skip("its file sets no limit of memory")
-    limited = {
-        budget: sum(_memory_of(evidence.replicas[name]) for name in agents)
-        for budget, agents in budgets.items()
-    }
-    assert {int(budget): memory for budget, memory in limited.items() if memory > budget} == {}
+    limited = {agents: sum(_memory_of(evidence.replicas[name]) for name in agents) for agents in budgets}
+    assert {agents: memory for agents, memory in limited.items() if memory > budgets[agents]} == {}
 
 
 def _memory_of(replicas: Replicas) -> float:
