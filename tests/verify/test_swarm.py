@@ -145,13 +145,12 @@ def test_the_service_has_the_declared_constraints(in_swarm: Workload, service: S
 
 
 def test_as_many_tasks_of_the_service_run_as_are_declared(
-    in_swarm: Workload, service: Service, evidence: Evidence
+    in_swarm: Workload, service: Service, evidence: Evidence, expected: Expected
 ) -> None:
     wanted = [task for task in _tasks(service, evidence) if task["DesiredState"] == "running"]
     asked = service["Spec"]["Mode"]["Replicated"]["Replicas"]
-    scale = in_swarm.service.scale
-    least, most = (scale.min, scale.max) if scale else (in_swarm.replicas, in_swarm.replicas)
-    assert least <= asked <= most, f"{asked} are asked for, and {least} to {most} declared"
+    declared = expected.counts_of(in_swarm)
+    assert asked in declared, f"{asked} are asked for, and {declared[0]} to {declared[-1]} declared"
     assert Counter(task["Status"]["State"] for task in wanted) == Counter({"running": asked})
 
 
