@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.verify.evidence import Evidence, Remembered, Unread
+from tests.verify.evidence import Evidence, Remembered
 from tests.verify.expected import Expected
+from tests.verify.look import Unread
 
 # Source: NVIDIA's driver: what /dev/nvidia0 and its siblings are; these two are for all GPUs together.
 MAJOR = 195
