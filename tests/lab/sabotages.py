@@ -147,7 +147,7 @@ OF_THE_SWARM = (
         "a label of a node is gone",
         MANAGER,
         "docker node update --label-rm gpu pc2",
-        "the node has the declared labels and no others",
+        "the node has the declared labels",
         "pc2",
     ),
     Sabotage(
@@ -170,7 +170,7 @@ OF_THE_SWARM = (
         "a service was removed",
         MANAGER,
         "docker service rm cascade-pc2-core_cache-manager",
-        "every replica runs on a host that its constraints admit",
+        "as many replicas of the agent run as its file says",
         "cascade-pc2-core_cache-manager",
         also=("cascade-pc2-core_cache-manager-*",),
     ),
@@ -178,7 +178,7 @@ OF_THE_SWARM = (
         "a service was scaled down",
         "cascade-personality_tone-detector",
         "--replicas 1",
-        "every replica runs on a host that its constraints admit",
+        "as many replicas of the agent run as its file says",
     ),
 )
 

@@ -52,6 +52,11 @@ USUAL = [
 ]
 
 
+@pytest.mark.parametrize("folder", ["/sbin", "/usr/sbin", "/usr/bin"])
+def test_the_engines_init_is_known_wherever_sbin_of_an_image_leads(folder: str) -> None:
+    assert undeclared([mount(f"{folder}/docker-init", "ext4", "ro")], ()) == []
+
+
 def test_each_bit_is_one_capability() -> None:
     assert capabilities("0000000000000000") == frozenset()
     assert capabilities("0000000000200400") == {"NET_BIND_SERVICE", "SYS_ADMIN"}
@@ -147,12 +152,22 @@ def test_a_process_that_is_gone_is_no_process() -> None:
     assert remote_witness.confinements([ended.pid]) == []
 
 
-@pytest.mark.parametrize("program", ["/usr/sbin/runc", "/memfd:runc_cloned:/proc/self/exe (deleted)"])
+@pytest.mark.parametrize(
+    "program", ["/usr/sbin/runc", "/usr/bin/runc (deleted)", "/memfd:runc_cloned:/proc/self/exe (deleted)"]
+)
 def test_what_the_engine_is_only_about_to_start_is_not_of_the_container(
     program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "readlink", lambda _: program)
     assert remote_witness.confinements([os.getpid()]) == []
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/truncate", "/opt/runcible", "/tmp/runc.sh"])
+def test_a_program_with_a_similar_name_is_of_the_container(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "readlink", lambda _: program)
+    assert len(remote_witness.confinements([os.getpid()])) == 1
 
 
 def test_devices_are_found_and_files_are_not() -> None:

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from tests.verify.evidence import Unread
 from tests.verify.gpus import Card, cards, devices, driver_version, memory_of, used_memory
+from tests.verify.look import Unread
 
 ONE, TWO = "GPU-5c1a3b7e-0000-4000-8000-000000000001", "GPU-5c1a3b7e-0000-4000-8000-000000000002"
 LISTED = f"0, {ONE}, 24564\n1, {TWO}, 12288\n"

@@ -18,6 +18,8 @@ def test_a_host_is_reached_by_its_address_port_user_and_key() -> None:
         "UserKnownHostsFile /keys/known_hosts",
         "StrictHostKeyChecking yes",
         "BatchMode yes",
+        "ConnectTimeout 30",
+        "ServerAliveInterval 15",
     }
 
 

@@ -39,7 +39,9 @@ PAGE = 4096
 # What each container has mounted, by kind; and files that the engine makes for it.
 _SYSTEMS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue", "/sys": "sysfs"}
 _SYSTEMS |= {"/": "overlay", "/dev/shm": "tmpfs", "/dev/console": "devpts"}
-_FILES = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/sbin/docker-init")
+# Where /sbin of an image leads elsewhere, the kernel names the place that it leads to.
+_INITS = tuple(f"{folder}/docker-init" for folder in ("/sbin", "/usr/sbin", "/usr/bin", "/bin"))
+_FILES = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts", *_INITS)
 # Source: opencontainers/runtime-spec and moby, oci/defaults.go.
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 

@@ -111,9 +111,11 @@ def _ssh_config(host: InventoryHost, folder: str) -> str:
 
 def _machine(name: str, config: Path) -> Machine:
     found = testinfra.get_host(f"ssh://{name}", ssh_config=str(config))
-    user = found.run("id -u")
-    if user.rc:
-        pytest.exit(f"{name}: SSH: {user.stderr.strip()}", returncode=UNREACHABLE)
+    try:
+        user = found.run("id -u")
+    except RuntimeError as error:
+        (said,) = error.args
+        pytest.exit(f"{name}: SSH: {said.stderr.strip()}", returncode=UNREACHABLE)
     sudo = user.stdout.strip() != "0"
     return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=sudo)
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from testinfra.host import Host as Machine
 
 from tests.verify.expected import Expected
-from tests.verify.look import Look, look_at
+from tests.verify.look import Look, Unread, look_at, output
 from tests.verify.machine import request_for
 
 Read = TypeVar("Read")
@@ -57,10 +57,6 @@ class Question:
     asker: Replica
     kind: str
     arguments: tuple[Any, ...]
-
-
-class Unread(Exception):
-    """What a host does not tell: no test can pass on it."""
 
 
 class Remembered(Generic[Read]):
@@ -209,7 +205,7 @@ class Evidence:
 
     def _clock(self, host: str) -> float:
         before = time.time()
-        there = float(self.machines[host].check_output("date +%s.%N"))
+        there = float(output(self.machines[host], "date +%s.%N"))
         return max(before - there, there - time.time(), 0.0)
 
     def _witness(self, host: str, part: str, request: object) -> Any:

@@ -73,6 +73,12 @@ class Expected:
         """The hosts that its constraints admit."""
         return tuple(host.name for host in self.fleet.meeting(workload.constraints))
 
+    def counts_of(self, workload: Workload) -> range:
+        """How many replicas there may be: any number inside a range that its file gives."""
+        scale = workload.service.scale
+        least, most = (scale.min, scale.max) if scale else (workload.replicas, workload.replicas)
+        return range(least, most + 1)
+
     def agents_of(self, service: Service) -> tuple[str, ...]:
         """All that share the budget of a service, by name."""
         return tuple(name for name, one in self.workloads.items() if one.service is service)

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.verify.evidence import Evidence, Remembered, Unread
+from tests.verify.evidence import Evidence, Remembered
 from tests.verify.expected import Expected
+from tests.verify.look import Unread
 
 # Source: NVIDIA's driver: what /dev/nvidia0 and its siblings are; these two are for all GPUs together.
 MAJOR = 195
 CONTROLS = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+LOADED = "/proc/driver/nvidia/version"
+# nvidia-smi of root loads a driver that is not there, and makes its devices.
+THERE = f"test -e {LOADED} && test -c {CONTROLS[0]}"
 CARDS = "nvidia-smi --query-gpu=index,uuid,memory.total --format=csv,noheader,nounits"
 PROCESSES = "nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits"
 INFORMATION = "cat /proc/driver/nvidia/gpus/*/information"
@@ -55,7 +59,10 @@ class Gpus:
         return cards(self._said(host, CARDS), self._said(host, INFORMATION))
 
     def _said(self, host: str, command: str) -> str:
-        done = self._evidence.machines[host].run(command)
+        machine = self._evidence.machines[host]
+        if machine.run(THERE).rc:
+            raise Unread(f"{host}: the kernel has loaded no driver of NVIDIA's, or it has no devices")
+        done = machine.run(command)
         if done.rc:
             raise Unread(f"{host}: {command}: {(done.stderr or done.stdout).strip()}")
         text: str = done.stdout

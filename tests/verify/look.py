@@ -30,11 +30,15 @@ PATHS = (
 )
 UNITS = ("docker.service", "docker.socket")
 _UNIT_FILE = "systemctl show --value --property FragmentPath"
-# Source: getent(1).
-_NO_SUCH_GROUP = 2
+# Source: getent(1): 2 where there is no such group.
+_MEMBERS = "getent group docker || test $? = 2"
 _CERTIFICATES = "find /etc/docker/certs.d -type f 2>/dev/null || test ! -e /etc/docker/certs.d"
 # One that ends meanwhile is of nobody any more.
 _GROUPS_OF_SSHD = "for pid in $(pgrep -x sshd); do if grep -sH . /proc/$pid/cgroup; then :; fi; done"
+
+
+class Unread(Exception):
+    """What a host does not tell: no test can pass on it."""
 
 
 @dataclass(frozen=True)
@@ -86,33 +90,33 @@ def look_at(machine: Machine) -> Look:
     """Read everything at once from a host, as root."""
 
     def lines(command: str) -> tuple[str, ...]:
-        return tuple(machine.check_output(command).splitlines())
+        return tuple(output(machine, command).splitlines())
 
     def inspected(what: str, listing: str) -> tuple[Mapping[str, Any], ...]:
         ids = " ".join(sorted(set(lines(listing))))
-        return tuple(json.loads(machine.check_output(f"docker {what} inspect {ids}"))) if ids else ()
+        return tuple(json.loads(output(machine, f"docker {what} inspect {ids}"))) if ids else ()
 
-    info = json.loads(machine.check_output("docker info --format '{{json .}}'"))
+    info = json.loads(output(machine, "docker info --format '{{json .}}'"))
     manager = bool((info.get("Swarm") or {}).get("ControlAvailable"))
     containers = inspected("container", "docker ps --quiet --no-trunc")
     pids = {name_of(item): item["State"]["Pid"] for item in containers}
     images = inspected(
         "image", "docker ps --no-trunc --format '{{.ID}}' | xargs -r docker inspect -f '{{.Image}}'"
     )
-    main = machine.check_output("systemctl show --value --property MainPID docker.service")
-    unit_files = {unit: machine.check_output(f"{_UNIT_FILE} {unit}") for unit in UNITS}
+    main = output(machine, "systemctl show --value --property MainPID docker.service")
+    unit_files = {unit: output(machine, f"{_UNIT_FILE} {unit}") for unit in UNITS}
     certificates = lines(_CERTIFICATES)
     return Look(
         info=info,
-        daemon=json.loads(machine.check_output("cat /etc/docker/daemon.json 2>/dev/null || echo '{}'")),
-        arguments=_separated(machine.check_output(f"tr '\\0' '\\n' </proc/{main}/cmdline")),
-        environment=_variables(machine.check_output(f"tr '\\0' '\\n' </proc/{main}/environ")),
+        daemon=json.loads(output(machine, "cat /etc/docker/daemon.json 2>/dev/null || echo '{}'")),
+        arguments=_separated(output(machine, f"tr '\\0' '\\n' </proc/{main}/cmdline")),
+        environment=_variables(output(machine, f"tr '\\0' '\\n' </proc/{main}/environ")),
         files=_files(machine, (*PATHS, *filter(None, unit_files.values()), *certificates)),
         unit_files=unit_files,
         registry_certificates=certificates,
-        docker_group=members_of(machine.run_expect([0, _NO_SUCH_GROUP], "getent group docker").stdout),
-        mount_of_data=machine.check_output("findmnt --noheadings --output TARGET --target /var/lib/docker"),
-        audit_rules=machine.check_output("if command -v auditctl >/dev/null; then auditctl -l; fi"),
+        docker_group=members_of(output(machine, _MEMBERS)),
+        mount_of_data=output(machine, "findmnt --noheadings --output TARGET --target /var/lib/docker"),
+        audit_rules=output(machine, "if command -v auditctl >/dev/null; then auditctl -l; fi"),
         listening=lines("ss --no-header --listening --tcp --numeric | awk '{print $4}'"),
         containers=containers,
         statuses=_statuses(machine, pids),
@@ -126,6 +130,15 @@ def look_at(machine: Machine) -> Look:
         services=inspected("service", "docker service ls --quiet") if manager else (),
         sshd_in_containers=inside(lines(_GROUPS_OF_SSHD), [item["Id"] for item in containers]),
     )
+
+
+def output(machine: Machine, command: str) -> str:
+    """What a command prints; of one that fails only what went wrong, for what it printed may be secret."""
+    done = machine.run(command)
+    if done.rc:
+        raise Unread(f"{' '.join(command.split()[:3])}: {done.stderr.strip() or f'exit code {done.rc}'}")
+    text: str = done.stdout
+    return text.rstrip("\r\n")
 
 
 def name_of(container: Mapping[str, Any]) -> str:
@@ -153,7 +166,7 @@ def _variables(text: str) -> dict[str, str]:
 
 def _files(machine: Machine, paths: tuple[str, ...]) -> dict[str, File]:
     command = "for path in %s; do if test -e $path; then stat -L -c '%%n %%U %%G %%a' $path; fi; done"
-    rows = (line.split() for line in machine.check_output(command % " ".join(paths)).splitlines())
+    rows = (line.split() for line in output(machine, command % " ".join(paths)).splitlines())
     return {path: File(owner, group, int(mode, 8)) for path, owner, group, mode in rows}
 
 
@@ -168,7 +181,7 @@ def _statuses(machine: Machine, pids: Mapping[str, int]) -> dict[str, dict[str, 
         return {}
     paths = " ".join(f"/proc/{pid}/status" for pid in pids.values())
     found: dict[str, dict[str, str]] = {str(pid): {} for pid in pids.values()}
-    for line in machine.check_output(f"grep --with-filename . {paths}").splitlines():
+    for line in output(machine, f"grep --with-filename . {paths}").splitlines():
         path, key, value = line.split(":", 2)
         found[path.split("/")[2]][key] = value.strip()
     return {name: found[str(pid)] for name, pid in pids.items()}
@@ -177,5 +190,5 @@ def _statuses(machine: Machine, pids: Mapping[str, int]) -> dict[str, dict[str, 
 def _set_id_files(machine: Machine, image: str, containers: tuple[Mapping[str, Any], ...]) -> tuple[str, ...]:
     """The programs in an image that run as somebody else, seen in one container of it."""
     pid = next(item["State"]["Pid"] for item in containers if item["Image"] == image)
-    found = machine.check_output(f"find /proc/{pid}/root/ -xdev -type f -perm /6000 -printf '/%P\\n'")
+    found = output(machine, f"find /proc/{pid}/root/ -xdev -type f -perm /6000 -printf '/%P\\n'")
     return tuple(found.splitlines())

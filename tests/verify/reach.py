@@ -15,6 +15,8 @@ Host {name}
     UserKnownHostsFile {ssh_known_hosts_file}
     StrictHostKeyChecking yes
     BatchMode yes
+    ConnectTimeout 30
+    ServerAliveInterval 15
     ControlMaster auto
     ControlPath {control_path}
     ControlPersist 60

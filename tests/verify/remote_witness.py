@@ -138,13 +138,19 @@ def confinements(pids: list[int]) -> "list[dict[str, str]]":
 def confinement(pid: int) -> "dict[str, str] | None":
     """None for one that is gone, or that the engine is only about to start: that one is runc until then."""
     try:
-        if "runc" in os.readlink("/proc/%d/exe" % pid):
+        if is_runc(os.readlink("/proc/%d/exe" % pid)):
             return None
         said = status(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     label = first_line("/proc/%d/attr/current" % pid) or ""
     return {**{key: said[key] for key in CONFINING}, "AppArmor": label}
+
+
+def is_runc(program: str) -> bool:
+    """Whether it is what starts containers, or its own copy in memory."""
+    name = os.path.basename(program.removesuffix(" (deleted)"))
+    return name == "runc" or program.startswith("/memfd:runc_cloned:")
 
 
 def accounts(pid: int, name: str) -> "dict[str, list[str]]":

@@ -21,12 +21,17 @@ LABELS = ("cascade.agent", "cascade.group", "cascade.system")
 RECORDED = ("cascade.digest", "cascade.release")
 
 
+def test_as_many_replicas_of_the_agent_run_as_its_file_says(
+    workload: Workload, replicas: Replicas, expected: Expected
+) -> None:
+    running, declared = len(replicas), expected.counts_of(workload)
+    assert running in declared
+
+
 def test_every_replica_runs_on_a_host_that_its_constraints_admit(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
     hosts = expected.hosts_of(workload)
-    running, declared = len(replicas), workload.replicas
-    assert running == declared
     assert [str(one) for one in replicas if one.host not in hosts] == []
 
 
@@ -100,17 +105,14 @@ def test_the_agents_of_the_group_have_no_more_memory_than_its_budget(
     group: tuple[Workload, ...], evidence: Evidence, expected: Expected
 ) -> None:
     budgets = {
-        one.service.deploy.resources.limits.memory: expected.agents_of(one.service)
+        expected.agents_of(one.service): one.service.deploy.resources.limits.memory
         for one in group
         if one.service.deploy.resources.limits.memory is not None
     }
     if not budgets:
         pytest.skip("its file sets no limit of memory")
-    limited = {
-        budget: sum(_memory_of(evidence.replicas[name]) for name in agents)
-        for budget, agents in budgets.items()
-    }
-    assert {int(budget): memory for budget, memory in limited.items() if memory > budget} == {}
+    limited = {agents: sum(_memory_of(evidence.replicas[name]) for name in agents) for agents in budgets}
+    assert {agents: memory for agents, memory in limited.items() if memory > budgets[agents]} == {}
 
 
 def _memory_of(replicas: Replicas) -> float:
