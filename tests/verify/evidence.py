@@ -75,9 +75,9 @@ class Remembered(Generic[Read]):
                 kept[self].set_result(self._read(instance))
             except Exception as error:  # noqa: BLE001 - it is raised below
                 kept[self].set_exception(error)
-        if error := kept[self].exception():
+        if fault := kept[self].exception():
             # Each raise would add to what the one before it left, for thousands of tests.
-            raise error.with_traceback(None)
+            raise fault.with_traceback(None)
         found: Read = kept[self].result()
         return found
 
