@@ -6,7 +6,8 @@ import traceback
 
 import pytest
 
-from tests.verify.evidence import Remembered, Unread
+from tests.verify.evidence import Remembered
+from tests.verify.look import Unread
 
 
 class Host:
