@@ -22,7 +22,7 @@ from cascade.planning.resource import Kind
 from cascade.planning.verdict import Cause
 
 ExitCode = Literal[0, 1, 2, 6]
-Outcome = Literal["passed", "failed", "unknown", "not there", "excepted"]
+Outcome = Literal["passed", "failed", "unknown", "not there", "not asked", "excepted"]
 Level = Literal["error", "warning", "unchecked", "note", "ok"]
 
 
@@ -307,8 +307,9 @@ class DoctorDocument(Part):
 class Judgement(Part):
     """One claim about one subject, as a test found it; `test` is a sentence.
 
-    `unknown` is what could not be looked at, `not there` what this fleet or kernel does not have, `excepted`
-    a control that is not met for a written reason.
+    `unknown` is what could not be looked at, `not there` what this machine or kernel does not have, `not
+    asked` what the files do not ask for of this subject, `excepted` a control that is not met for a written
+    reason.
     """
 
     area: str

@@ -16,6 +16,9 @@ AREAS = ("host", "agents")
 NODE = "tests/verify/test_agents.py::test_health_answers_well[core_registry]"
 
 
+EMPTY = "got empty parameter set"
+
+
 def report(outcome: Any, when: Any = "call", longrepr: Any = None, **more: Any) -> pytest.TestReport:
     made = pytest.TestReport(NODE, ("", 0, ""), {"agents": 1}, outcome, longrepr, when)
     made.__dict__.update(more)
@@ -35,6 +38,12 @@ def record(tmp_path: Path, strict: bool = False) -> Record:
     [
         (report("passed"), "passed", ""),
         (report("skipped", "setup", ("file.py", 3, "Skipped: no GPU")), "not there", "no GPU"),
+        (report("skipped", "call", ("file.py", 3, "Skipped: not asked: no limit")), "not asked", "no limit"),
+        (
+            report("skipped", "setup", ("f", 3, "Skipped: got empty parameter set for x")),
+            "not asked",
+            "got empty parameter set for x",
+        ),
         (report("skipped", wasxfail="reason: no auditd"), "excepted", "no auditd"),
         (report("failed", longrepr=failure("AssertionError: deaf\nassert 0")), "failed", "deaf\nassert 0"),
         (
@@ -102,6 +111,10 @@ def test_where_nothing_may_be_missing_what_is_not_there_fails_with_its_reason(tm
     found = judgement(strict, AREAS)
     assert (strict.outcome, found.outcome, found.reason) == ("failed", "failed", "not there: no GPU")
     assert made(record(tmp_path), report("skipped", "setup", skipped)).outcome == "skipped"
+    unasked = made(
+        record(tmp_path, strict=True), report("skipped", "call", ("f", 3, "Skipped: not asked: x"))
+    )
+    assert judgement(unasked, AREAS).outcome == "not asked"
     excepted = made(record(tmp_path, strict=True), report("skipped", wasxfail="reason: no auditd"))
     assert judgement(excepted, AREAS).outcome == "excepted"
 

@@ -78,3 +78,20 @@ def test_nobody_listening_is_an_answer_too() -> None:
         port = listening.getsockname()[1]
         assert witness.ask("connect", "127.0.0.1", port) == "127.0.0.1"
     assert witness.ask("connect", "127.0.0.1", port)["error"].startswith("ConnectionRefusedError")
+
+
+def test_the_addresses_of_a_network_are_those_that_the_kernel_calls_local() -> None:
+    routes = """Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 172.20.0.0
+        /16 link UNICAST
+Local:
+  +-- 0.0.0.0/0 2 0 2
+     +-- 127.0.0.0/8 2 0 2
+        |-- 127.0.0.1
+           /32 host LOCAL
+     |-- 172.20.0.7
+        /32 host LOCAL
+     |-- 172.20.255.255
+        /32 link BROADCAST"""
+    assert witness.own_addresses(routes.splitlines()) == ["127.0.0.1", "172.20.0.7"]

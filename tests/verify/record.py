@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from cascade.documents import Judgement, Outcome, VerifyDocument, json_of
 from cascade.exit_codes import ATTENTION, ERROR, INVALID
 
-OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "unknown", "not there", "excepted")
+OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "unknown", "not there", "not asked", "excepted")
+# How reasons begin where the files do not ask for it.
+_NOT_ASKED = ("not asked: ", "got empty parameter set")
 # How pytest ends, and what that is here; other codes are ours already.
 _OURS = {
     int(pytest.ExitCode.TESTS_FAILED): ATTENTION,
@@ -25,6 +27,11 @@ _OURS = {
 # What pytest writes below a comparison, whose sides have been shown already.
 _FULL_DIFF = "\n  \n"
 _SHOWN = 500
+
+
+def not_asked(reason: str) -> NoReturn:
+    """Ends a test of what the files do not ask for of this subject."""
+    pytest.skip(_NOT_ASKED[0] + reason)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,10 +53,10 @@ class Record:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Any:
-        """Where nothing may be missing, a test that was skipped has failed."""
+        """Where nothing may be missing, a test of what is not there has failed."""
         report: pytest.TestReport = yield
-        if self.strict and report.skipped and not hasattr(report, "wasxfail"):
-            report.outcome, report.longrepr = "failed", f"not there: {_skip_reason(report)}"
+        if self.strict and _outcome(report) == "not there":
+            report.outcome, report.longrepr = "failed", f"not there: {_reason(report)}"
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -112,7 +119,7 @@ def _outcome(report: pytest.TestReport) -> Outcome:
     if hasattr(report, "wasxfail"):
         return "excepted"
     if report.skipped:
-        return "not there"
+        return "not asked" if _skip_reason(report).startswith(_NOT_ASKED) else "not there"
     if report.passed:
         return "passed"
     return "failed" if _is_judged(report) else "unknown"
@@ -129,7 +136,7 @@ def _reason(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
         return report.wasxfail.removeprefix("reason: ")
     if report.skipped:
-        return _skip_reason(report)
+        return _skip_reason(report).removeprefix(_NOT_ASKED[0])
     if report.passed:
         return ""
     crash = getattr(report.longrepr, "reprcrash", None)

@@ -120,7 +120,7 @@ def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
         "mounts": mounts(pid),
         "listening": sorted({port for port, _, state in sockets(pid) if state == LISTENING}),
         "default_routes": default_routes(pid),
-        "virtual_services": virtual_services(pid),
+        "addresses": addresses(pid),
         "files": {path: stated("/proc/%d/root%s" % (pid, path)) for path in paths},
     }
 
@@ -273,13 +273,21 @@ def default_routes(pid: int) -> list[str]:
     return [row[0] for row in rows if row[1] == row[7] == "00000000"]
 
 
-def virtual_services(pid: int) -> list[str]:
-    """What the kernel balances in its network; nothing where it has no such table."""
-    try:
-        with open("/proc/%d/net/ip_vs" % pid) as file:
-            return [line.strip() for line in file if line.startswith(("TCP", "UDP", "FWM"))]
-    except FileNotFoundError:
-        return []
+def addresses(pid: int) -> list[str]:
+    """The IPv4 addresses that the kernel has for its network's own."""
+    with open("/proc/%d/net/fib_trie" % pid) as file:
+        return own_addresses(file.read().splitlines())
+
+
+def own_addresses(routes: "list[str]") -> list[str]:
+    """Source: Linux, net/ipv4/fib_trie.c, fib_trie_seq_show."""
+    found, leaf = set(), ""
+    for words in map(str.split, routes):
+        if words[:1] == ["|--"]:
+            leaf = words[1]
+        elif words[1:] == ["host", "LOCAL"]:
+            found.add(leaf)
+    return sorted(found)
 
 
 def stated(path: str) -> "dict[str, Any] | None":

@@ -12,6 +12,7 @@ from tests.verify.conversations import Conversations
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
 from tests.verify.limits import cpu_quotas, unequal_limits
+from tests.verify.record import not_asked
 
 Replicas = tuple[Replica, ...]
 # The kernel limits whole pages.
@@ -95,7 +96,7 @@ def test_every_replica_gets_the_environment_of_the_image_contract(
 def test_the_memory_of_every_replica_is_limited_by_the_kernel(workload: Workload, replicas: Replicas) -> None:
     limit = workload.share.memory_limit
     if limit is None:
-        pytest.skip("its file sets no limit of memory")
+        not_asked("its file sets no limit of memory")
     assert {str(one): one.process["limits"]["memory"] for one in replicas} == {
         str(one): str(limit // PAGE * PAGE) for one in replicas
     }
@@ -110,7 +111,7 @@ def test_the_agents_of_the_group_have_no_more_memory_than_its_budget(
         if one.service.deploy.resources.limits.memory is not None
     }
     if not budgets:
-        pytest.skip("its file sets no limit of memory")
+        not_asked("its file sets no limit of memory")
     limited = {agents: sum(_memory_of(evidence.replicas[name]) for name in agents) for agents in budgets}
     assert {agents: memory for agents, memory in limited.items() if memory > budgets[agents]} == {}
 
@@ -126,7 +127,7 @@ def test_the_processor_time_of_every_replica_is_limited_by_the_kernel(
 ) -> None:
     limit = workload.share.cpu_limit
     if limit is None:
-        pytest.skip("its file sets no limit of processors")
+        not_asked("its file sets no limit of processors")
     has = {str(one): one.process["limits"] for one in replicas}
     assert {
         name: (limits["cpu_quota"], limits["cpu_period"])
@@ -140,7 +141,7 @@ def test_the_number_of_processes_of_every_replica_is_limited_by_the_kernel(
 ) -> None:
     limit = workload.service.pids
     if not limit:
-        pytest.skip("its file allows any number of processes")
+        not_asked("its file allows any number of processes")
     assert {str(one): one.process["limits"]["pids"] for one in replicas} == {
         str(one): str(limit) for one in replicas
     }
@@ -184,7 +185,7 @@ def test_the_engine_found_every_replica_healthy_when_it_last_asked(
     workload: Workload, replicas: Replicas
 ) -> None:
     if not workload.checked:
-        pytest.skip("its file has no health check")
+        not_asked("its file has no health check")
     health = {str(one): (one.container["State"].get("Health") or {}).get("Status") for one in replicas}
     assert {name: status for name, status in health.items() if status != "healthy"} == {}
 
@@ -194,12 +195,12 @@ def test_the_metrics_of_every_replica_are_readable_from_the_monitoring_agents(
 ) -> None:
     name = expected.fleet.settings.monitoring
     if name is None:
-        pytest.skip("group_data names no monitoring agent")
+        not_asked("group_data names no monitoring agent")
     _declared(workload)
     assert conversations.monitors, f"group_data: monitoring: no group has an agent {name}"
     answers = conversations.metrics[workload.name]
     if not any(conversations.shared_networks(one, workload) for one in conversations.monitors):
-        pytest.skip("no monitoring agent shares a network with it")
+        not_asked("no monitoring agent shares a network with it")
     assert answers, "no monitoring agent that shares a network with it runs"
     wrong = {str(question.asker): answer for question, answer in answers.items() if not _all_well(answer)}
     assert wrong == {}
@@ -207,7 +208,7 @@ def test_the_metrics_of_every_replica_are_readable_from_the_monitoring_agents(
 
 def _declared(workload: Workload) -> Agent:
     if workload.declared is None:
-        pytest.skip("a plain service: its file names no port")
+        not_asked("a plain service: its file names no port")
     return workload.declared
 
 

@@ -16,6 +16,7 @@ from cascade.model.workload import Workload
 from tests.verify.evidence import SECRETS, Evidence, Replica
 from tests.verify.expected import Expected
 from tests.verify.mounts import PASSING, mount_of, same_file
+from tests.verify.record import not_asked
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def test_every_replica_sees_at_its_place_the_folder_of_the_volume(
 def test_all_agents_on_a_host_share_one_folder_of_the_volume(uses: list[Use]) -> None:
     first = {use.replica.host: use for use in reversed(uses)}
     if len(first) == len(uses):
-        pytest.skip("one replica of one agent has it")
+        not_asked("one replica of one agent has it")
     assert [
         f"{use} is not {first[use.replica.host]}"
         for use in uses
@@ -89,7 +90,7 @@ def test_the_volume_belongs_to_the_user_of_those_who_write_to_it(
         use.replica.host: use.workload.owner for use in uses if use.workload.owner and not use.mount.read_only
     }
     if not owners:
-        pytest.skip("its agents only read it, or their user is told by name")
+        not_asked("its agents only read it, or their user is told by name")
     folders = {host: _folder(evidence, host, volume) for host in owners}
     assert {host: f"{found['uid']}:{found['gid']}" for host, found in folders.items()} == owners
 
@@ -111,7 +112,7 @@ def test_agents_of_the_host_that_keep_data_keep_it_in_a_volume(
         if one.host == node.name
     ]
     if not keeping:
-        pytest.skip("no agent is declared persistent that runs on it")
+        not_asked("no agent is declared persistent that runs on it")
     lasting = {
         str(use.replica)
         for use in _uses(evidence, expected)
@@ -155,7 +156,7 @@ def test_secrets_that_the_host_keeps_are_closed_to_all_but_root(
         for one in evidence.replicas[name]
     )
     if not kept and not needed:
-        pytest.skip("no host container on it reads a secret")
+        not_asked("no host container on it reads a secret")
     closed = dict.fromkeys(SECRETS if needed else kept, ("0", "0", "0700"))
     assert {path: _owned(found) for path, found in kept.items()} == closed
 
@@ -182,7 +183,7 @@ def _secrets(node: Host, evidence: Evidence, expected: Expected) -> list[tuple[R
         if one.host == node.name
     ]
     if not found:
-        pytest.skip("no agent that runs on it reads a secret")
+        not_asked("no agent that runs on it reads a secret")
     return found
 
 

@@ -7,12 +7,11 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
-
 from cascade.model.host import Host
 from tests.verify.evidence import Evidence
 from tests.verify.expected import Expected
 from tests.verify.machine import ENGINES, UNITS
+from tests.verify.record import not_asked
 
 Engine = Mapping[str, Any]
 # A process may start in the second in which its settings were written.
@@ -79,13 +78,13 @@ def test_the_running_engine_tells_the_declared_settings(node: Host, evidence: Ev
 def test_images_are_kept_in_the_declared_store(node: Host, evidence: Evidence) -> None:
     declared = node.daemon_settings.get("features", {}).get("containerd-snapshotter")
     if declared is None:
-        pytest.skip("group_data leaves the choice of the store to the engine")
+        not_asked("group_data leaves the choice of the store to the engine")
     assert (SNAPSHOTTER in (evidence.engines[node.name]["info"]["DriverStatus"] or ())) is declared
 
 
 def test_no_proxy_in_user_space_stands_before_a_published_port(node: Host, evidence: Evidence) -> None:
     if node.daemon_settings.get("userland-proxy", True):
-        pytest.skip("group_data lets the engine start proxies")
+        not_asked("group_data lets the engine start proxies")
     assert evidence.hosts[node.name]["engine"]["proxies"] == []
 
 

@@ -11,6 +11,7 @@ from cascade.model.workload import Workload
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
 from tests.verify.gpus import CONTROLS, LOADED, Gpus, devices, driver_version, memory_of
+from tests.verify.record import not_asked
 
 Replicas = tuple[Replica, ...]
 LIBRARY = "nvidia-smi --query-gpu=driver_version --format=csv,noheader"
@@ -60,7 +61,7 @@ def test_every_replica_on_the_host_that_needs_a_gpu_sees_it(
         if one.host == node.name
     ]
     if not needing:
-        pytest.skip("no agent that runs on it needs a GPU")
+        not_asked("no agent that runs on it needs a GPU")
     unseen = {str(one): own - devices(one.process["files"]) for one, own in needing}
     assert {name: missing for name, missing in unseen.items() if missing} == {}
 
@@ -71,7 +72,7 @@ def test_no_group_has_more_memory_of_the_gpus_of_the_host_than_its_budget(
     _has_gpu(node)
     sharing = _shared(node, expected)
     if not sharing:
-        pytest.skip("no group has a budget of its memory")
+        not_asked("no group has a budget of its memory")
     above = {}
     for shared in sharing:
         card = gpus.cards[node.name][shared.use.device]
@@ -89,7 +90,7 @@ def test_no_group_has_more_memory_of_the_gpus_of_the_host_than_its_budget(
 
 def _has_gpu(node: Host) -> None:
     if node.gpu is None:
-        pytest.skip(f"no GPU is declared for {node.name}")
+        not_asked(f"no GPU is declared for {node.name}")
     if not node.has_gpu:
         pytest.skip(f"{node.name} is said to lack its GPU")
 

@@ -8,6 +8,7 @@ from cascade.model.host import Host
 from tests.verify.evidence import Evidence
 from tests.verify.expected import Expected
 from tests.verify.machine import CLOCKS, MODULES, PROFILES_UNIT, SECRETS_UNIT, kept_sysctls, words
+from tests.verify.record import not_asked
 
 LARGEST_OFFSET_S = 2.0
 FULL = 0.95
@@ -86,7 +87,7 @@ def test_what_confines_containers_and_gives_them_secrets_starts_before_them(
 
 def test_ssh_is_closed_to_root_and_to_passwords(node: Host, evidence: Evidence) -> None:
     if not node.ssh_hardening:
-        pytest.skip("group_data does not ask for ssh_hardening")
+        not_asked("group_data does not ask for ssh_hardening")
     lines = (line.partition(" ") for line in evidence.hosts[node.name]["sshd"])
     said = {key: value for key, _, value in lines if key in CLOSED}
     assert said == CLOSED

@@ -10,10 +10,11 @@ from testinfra.host import Host as Machine
 from cascade.model.host import Host
 from cascade.model.networks import Overlay
 from cascade.model.workload import Workload
-from tests.verify.conversations import Conversations, address_on, kept_out
+from tests.verify.conversations import Conversations, kept_out
 from tests.verify.evidence import Evidence, Question, Replica
 from tests.verify.expected import Expected
 from tests.verify.ports import engines_listening, ports_of_container, ports_of_service
+from tests.verify.record import not_asked
 
 Replicas = tuple[Replica, ...]
 MTU = "com.docker.network.driver.mtu"
@@ -61,31 +62,26 @@ def test_the_agent_takes_connections_by_its_name_from_each_host(
     workload: Workload, conversations: Conversations
 ) -> None:
     if workload.declared is None:
-        pytest.skip("a plain service: its file names no port")
+        not_asked("a plain service: its file names no port")
     answers = conversations.connections[workload.name]
     assert answers, f"no agent runs on the networks of {workload.name}"
     wrong = {_words(question): answer for question, answer in answers.items() if not _all_taken(answer)}
     assert wrong == {}
 
 
-def test_an_idle_connection_to_the_agent_is_not_cut_by_a_balancer_in_the_kernel(
+def test_no_balancer_that_forgets_idle_connections_stands_before_the_agent(
     workload: Workload, conversations: Conversations, evidence: Evidence, expected: Expected
 ) -> None:
+    """Whoever connects by a name talks to an address that the kernel of a replica has for its own."""
     if expected.balanced(workload):
-        pytest.skip(
-            "it publishes a port through a virtual address: its clients keep connections alive themselves"
-        )
-    own = {
-        address_on(one, network)
-        for one in evidence.replicas[workload.name]
-        for network in workload.networks(expected.fleet.settings.system)
-    }
-    balanced = {
+        not_asked("its published port needs a virtual address, which forgets what is idle for 900 seconds")
+    own = {address for one in evidence.replicas[workload.name] for address in one.process["addresses"]}
+    names = conversations.names[workload.name]
+    assert {
         _words(question): answer
-        for question, answer in conversations.names[workload.name].items()
-        if not isinstance(answer, list) or not own.issuperset(answer) or _in_between(question, answer)
-    }
-    assert balanced == {}
+        for question, answer in names.items()
+        if not isinstance(answer, list) or not own.issuperset(answer)
+    } == {}
 
 
 def test_replicas_have_a_way_out_only_by_a_network_that_is_not_internal(
@@ -100,7 +96,7 @@ def test_replicas_on_internal_networks_alone_reach_no_host(
     workload: Workload, conversations: Conversations
 ) -> None:
     if not conversations.is_closed(workload):
-        pytest.skip("one of its networks leads out")
+        not_asked("one of its networks leads out")
     answers = conversations.ways_out[workload.name]
     assert answers, f"{workload.name}: no container of it runs on any host"
     assert {_words(question): answer for question, answer in answers.items() if not kept_out(answer)} == {}
@@ -116,7 +112,7 @@ def test_agents_of_the_host_neither_find_nor_reach_those_with_whom_they_share_no
         if question.asker.host == node.name
     }
     if not answers:
-        pytest.skip("all agents share a network")
+        not_asked("all agents share a network")
     assert {_words(question): answer for question, answer in answers.items() if not kept_out(answer)} == {}
 
 
@@ -190,13 +186,6 @@ def _right_addresses(
         for name, aliases in networks.items()
         if name in asking and alias in aliases
     ]
-
-
-def _in_between(question: Question, addresses: list[str]) -> bool:
-    """Whether the asker's kernel balances what goes to an address. Source: Linux, net/netfilter/ipvs."""
-    services = question.asker.process["virtual_services"]
-    written = ["".join(f"{int(part):02X}" for part in address.split(".")) for address in addresses]
-    return any(address in line for line in services for address in written)
 
 
 def _all_taken(answer: object) -> bool:
