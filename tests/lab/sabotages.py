@@ -11,6 +11,7 @@ from tests.lab.by_hand import recreate_container, update_service
 from tests.lab.conftest import on_host
 
 MANAGER = "mainpc"
+HOSTS = ("mainpc", "pc2")
 AUDIO = "cascade-audio-realtime"
 SETTINGS = "/etc/docker/daemon.json"
 FOREIGN_PORT = 30471
@@ -20,7 +21,7 @@ FOREIGN_PORT = 30471
 class Sabotage:
     """What somebody did on a host, and what is to be caught: a test's sentence and its subject.
 
-    `also` are patterns of other subjects that do not pass for the same reason; `undo` is for what no
+    `also` are patterns of what else is caught for the same reason, as `subject: test`; `undo` is for what no
     deployment brings back.
     """
 
@@ -31,6 +32,12 @@ class Sabotage:
     subject: str
     also: tuple[str, ...] = ()
     undo: str = ""
+
+    @property
+    def spoils(self) -> tuple[str, ...]:
+        """Patterns of all that may be caught: anything of an agent, but of a host only what was meant."""
+        whole = self.subject and self.subject not in HOSTS
+        return (f"{self.subject}: {'*' if whole else self.caught}", *self.also)
 
     def make(self) -> None:
         """Does it."""
@@ -120,6 +127,7 @@ ON_HOSTS = (
         f"sed -i 's/100m/1m/' {SETTINGS}",
         "daemon json has every declared setting",
         "pc2",
+        also=("pc2: the running engine read daemon json as it is now",),
     ),
     Sabotage(
         "the engine's socket was opened to everybody",
@@ -127,7 +135,7 @@ ON_HOSTS = (
         "chmod 666 /run/docker.sock",
         "the socket of the engine is closed to others",
         "mainpc",
-        also=("mainpc-3.16",),
+        also=("mainpc-3.16: *",),
         undo="chmod 660 /run/docker.sock",
     ),
     Sabotage(
@@ -137,7 +145,7 @@ ON_HOSTS = (
         " $(docker images -q | head -n 1)",
         "no host container of the system runs that no file declares",
         "pc2",
-        also=("pc2-5.*",),
+        also=("pc2-5.*: *",),
         undo="docker rm -f stray",
     ),
 )
@@ -172,7 +180,7 @@ OF_THE_SWARM = (
         "docker service rm cascade-pc2-core_cache-manager",
         "as many replicas of the agent run as its file says",
         "cascade-pc2-core_cache-manager",
-        also=("cascade-pc2-core_cache-manager-*",),
+        also=("cascade-pc2-core_cache-manager-*: *",),
     ),
     of_service(
         "a service was scaled down",
@@ -188,6 +196,7 @@ OF_AGENTS = (
         "cascade-personality_empathy-agent",
         "--image made-by:hand",
         "the image of every replica is the one of the files",
+        ("mainpc-5.28: *",),
         before="docker commit --pause=false $(docker ps -q | head -n 1) made-by:hand; ",
     ),
     of_service(
@@ -195,7 +204,7 @@ OF_AGENTS = (
         "cascade-auxiliary_proactive-agent",
         "--limit-memory 0",
         "the memory of every replica is limited by the kernel",
-        ("cascade-auxiliary", "mainpc-5.11"),
+        ("cascade-auxiliary: *", "mainpc-5.11: *"),
     ),
     of_service(
         "a limit of processor time was changed",
@@ -208,7 +217,7 @@ OF_AGENTS = (
         "cascade-auxiliary_chitchat-agent",
         "--limit-pids 0",
         "the number of processes of every replica is limited by the kernel",
-        ("mainpc-5.29",),
+        ("mainpc-5.29: *",),
     ),
     of_service(
         "the bounds of a log are gone",
@@ -252,7 +261,7 @@ OF_NETWORKS = (
         f"docker network connect bridge {AUDIO}_audio-capture",
         "replicas on internal networks alone reach no host",
         f"{AUDIO}_audio-capture",
-        also=("mainpc-5.30",),
+        also=("mainpc-5.30: *",),
     ),
     of_service(
         "a name is gone",
@@ -265,7 +274,7 @@ OF_NETWORKS = (
         "cascade-auxiliary_executor",
         f"--publish-add published={FOREIGN_PORT},target=5606,mode=host",
         "exactly the declared ports are published",
-        ("mainpc",),
+        ("mainpc: the engine listens at no other port of the host",),
     ),
     Sabotage(
         "a host container was taken off its network",
@@ -283,35 +292,35 @@ IN_CONTAINERS = (
         "cascade-auxiliary_feedback-handler",
         "--user 0:0",
         "every process runs as the declared user",
-        ("mainpc-4.1",),
+        ("mainpc-4.1: *",),
     ),
     of_service(
         "a capability was added",
         "cascade-auxiliary_code-generator",
         "--cap-add NET_ADMIN",
         "no process can ever gain a capability that is not declared",
-        ("cascade-auxiliary_code-generator-*", "mainpc-5.4"),
+        ("cascade-auxiliary_code-generator-*: *", "mainpc-5.4: *"),
     ),
     of_spec(
         "seccomp was stripped",
         "cascade-ai-engine_tts-service",
         _without_seccomp,
         "the kernel filters the system calls of every process",
-        ("mainpc-5.22",),
+        ("mainpc-5.22: *",),
     ),
     of_service(
         "a root file system can be written",
         "cascade-ai-engine_stt-service",
         "--read-only=false",
         "the root file system is read only where its file says nothing else",
-        ("mainpc-5.13",),
+        ("mainpc-5.13: *",),
     ),
     of_service(
         "an agent has the engine's socket",
         "cascade-ai-engine_face-recognition-agent",
         "--mount-add type=bind,source=/run/docker.sock,target=/run/docker.sock",
         "no replica has the socket of the engine",
-        ("mainpc-5.32",),
+        ("mainpc-5.32: *",),
     ),
     of_service(
         "a limit of open files was changed",
@@ -324,14 +333,14 @@ IN_CONTAINERS = (
         "streaming-tts-agent",
         _host("Privileged", True),
         "no replica is privileged",
-        (f"{AUDIO}_streaming-tts-agent-*", "mainpc-5.5", "mainpc-5.22"),
+        (f"{AUDIO}_streaming-tts-agent-*: *", "mainpc-5.5: *", "mainpc-5.22: *"),
     ),
     of_container(
         "a host container sees the host's processes",
         "streaming-interrupt-handler",
         _host("PidMode", "host"),
         "no replica shares a namespace with its host",
-        ("mainpc-5.16",),
+        ("mainpc-5.16: *",),
     ),
     of_container(
         "a host container got a device",
@@ -369,7 +378,7 @@ OF_DATA = (
         " cascade-memory-learning_memory-client",
         "every replica sees at its place the folder of the volume",
         "cascade-memory-learning_learning_data",
-        also=("cascade-memory-learning_memory-client",),
+        also=("cascade-memory-learning_memory-client: *",),
     ),
 )
 

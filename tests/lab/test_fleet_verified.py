@@ -102,11 +102,11 @@ def test_a_sabotage_is_caught_by_the_test_that_names_it(sabotage: Sabotage, sabo
 
 
 def test_nothing_but_the_sabotages_is_caught(sabotaged: Any) -> None:
-    expected = [pattern for one in SABOTAGES for pattern in (one.subject, *one.also)]
+    spoilt = [pattern for one in SABOTAGES for pattern in one.spoils]
     assert {
         (test, subject): seen
-        for (test, subject), seen in wrong(sabotaged).items()
-        if not any(fnmatchcase(subject, pattern) for pattern in expected)
+        for (test, subject), seen in sabotaged.items()
+        if not any(fnmatchcase(f"{subject}: {test}", pattern) for pattern in spoilt)
     } == {}
 
 
