@@ -40,6 +40,10 @@ def test_a_host_that_is_off_fails_the_run_before_any_change_on_the_other(fleet: 
     assert "Could not connect" in unknown["reason"]
     assert "Traceback" not in deployed.err + status.err
     assert look("mainpc", "sysctl -n net.core.somaxconn") == "128"
+    judged = fleet.run_alone("cascade", "verify", "inventories/lab.py", "--json", "--area", "agents")
+    assert (judged.code, judged.document["exit_code"]) == (6, 6)
+    assert "pc2: SSH: " in judged.err
+    assert judged.document["results"] == []
 
 
 def test_a_host_with_another_key_is_not_talked_to(fleet: Checkout) -> None:
