@@ -115,7 +115,7 @@ def _machine(name: str, config: Path) -> Machine:
         user = found.run("id -u")
     except RuntimeError as error:
         (said,) = error.args
-        pytest.exit(f"{name}: SSH: {said.stderr.strip()}", returncode=UNREACHABLE)
+        pytest.exit(f"{name}: SSH: {said.stderr.strip()}; next: cascade doctor", returncode=UNREACHABLE)
     sudo = user.stdout.strip() != "0"
     return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=sudo)
 
