@@ -134,7 +134,7 @@ def test_a_driver_that_fails_is_told_and_nothing_is_changed(
 
 def test_a_container_that_has_lost_its_gpu_is_made_anew_and_no_other(gpu_trial: Checkout) -> None:
     before = containers("mainpc")
-    on_host("mainpc", f"touch /run/stand-in-gpu/{before['ai_embedding']}/lost")
+    on_host("mainpc", f"touch /run/nvidia-stand-in/{before['ai_embedding']}/lost")
     found = gpu_trial.drift().document["findings"]
     assert {(item["name"], item["repair"]) for item in found} == {("ai_embedding", "automatic")}
     gpu_trial.run("cascade", "drift", "--repair", "inventories/lab.py").ok()
