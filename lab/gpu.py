@@ -22,7 +22,7 @@ from lab.progress import Say, say_aloud, step
 
 SOURCES = Path(__file__).parent / "stand-in-gpu"
 HOME = "opt/stand-in-gpu"
-STATE = "/var/lib/stand-in-gpu/state"
+STATE = "/var/lib/nvidia-stand-in/state"
 PORT = 8041
 REPOSITORY = f"http://127.0.0.1:{PORT}/deb"
 KEY_URL = f"http://127.0.0.1:{PORT}/gpgkey"

@@ -13,7 +13,7 @@
 #define STAND_IN_STATE_H
 
 #ifndef STAND_IN_STATE
-#define STAND_IN_STATE "/var/lib/stand-in-gpu/state"
+#define STAND_IN_STATE "/var/lib/nvidia-stand-in/state"
 #endif
 #define MOST_GPUS 16
 #define MOST_PROCESSES 256

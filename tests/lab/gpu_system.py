@@ -78,5 +78,5 @@ def as_set_up(host: str) -> StandInDriver:
 
 def asked_of_the_runtime(host: str) -> dict[str, str]:
     """What the stand-in runtime gave each container that it was asked for, by the container's ID."""
-    lines = on_host(host, "cat /var/lib/stand-in-gpu/asked").splitlines()
+    lines = on_host(host, "cat /var/lib/nvidia-stand-in/asked").splitlines()
     return dict(line.split(" ", 1) for line in lines)

@@ -63,7 +63,7 @@ def test_the_toolkit_is_there_in_its_version_and_stays(gpu_trial: Checkout) -> N
 @pytest.mark.parametrize("host", [host.name for host in HOSTS])
 def test_what_the_packages_do_when_they_come_leaves_settings_and_links_as_they_are_to_be(host: str) -> None:
     assert 'swarm-resource = "DOCKER_RESOURCE_GPU"' in look(host, f"cat {GPU_RUNTIME_SETTINGS}").splitlines()
-    assert set(look(host, "cat /var/lib/stand-in-gpu/reloads").split()) == {"linked"}
+    assert set(look(host, "cat /var/lib/nvidia-stand-in/reloads").split()) == {"linked"}
 
 
 @pytest.mark.usefixtures("gpu_trial")

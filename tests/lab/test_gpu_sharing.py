@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,8 +14,9 @@ from cascade.exit_codes import ERROR, ROLLED_BACK
 from lab.errors import LabError
 from lab.gpu import StandInDriver, StandInProcess
 from lab.polling import until
-from tests.lab.conftest import Checkout, look, on_host
+from tests.lab.conftest import ROOT, Checkout, look, on_host
 from tests.lab.gpu_system import STACKS, as_set_up, tell
+from tests.lab.test_fleet_verified import verify, wrong
 
 OFFERED = 19651
 ONE_MORE = f"""
@@ -23,6 +25,17 @@ ONE_MORE = f"""
         health_port: 8005
         vram: {OFFERED - 12 * 1024 + 1}M
 """
+# Every test of the area by its sentence, and those that name what is done here.
+CLAIMS = {
+    name.replace("_", " ")
+    for name in re.findall(r"^def test_(\w+)", (ROOT / "tests/verify/test_gpu.py").read_text(), re.MULTILINE)
+}
+FITS = "the driver that the kernel of the host has loaded is that of its library"
+SEES = "no replica sees a gpu that is not its own"
+BUDGET = "no group has more memory of the gpus of the host than its budget"
+AGENTS = {"ai_inference", "ai_embedding", "edge_speech", "plain_clerk"}
+# What a container is given beside its file.
+CONFINED = "nothing_is_mounted_but or has_the_devices_that_its_file_gives"
 
 
 def reserved() -> int:
@@ -134,7 +147,7 @@ def test_a_driver_that_fails_is_told_and_nothing_is_changed(
 
 def test_a_container_that_has_lost_its_gpu_is_made_anew_and_no_other(gpu_trial: Checkout) -> None:
     before = containers("mainpc")
-    on_host("mainpc", f"touch /run/stand-in-gpu/{before['ai_embedding']}/lost")
+    on_host("mainpc", f"touch /run/nvidia-stand-in/{before['ai_embedding']}/lost")
     found = gpu_trial.drift().document["findings"]
     assert {(item["name"], item["repair"]) for item in found} == {("ai_embedding", "automatic")}
     gpu_trial.run("cascade", "drift", "--repair", "inventories/lab.py").ok()
@@ -165,11 +178,17 @@ def main_process(container: str) -> int:
     return int(on_host("mainpc", f"docker inspect -f '{{{{.State.Pid}}}}' {container}"))
 
 
+def greedy(driver: StandInDriver) -> StandInDriver:
+    """A driver of whose GPU Inference has one MiB more than its group may have."""
+    process = main_process(containers("mainpc")["ai_inference"])
+    (gpu,) = driver.gpus
+    taken = StandInProcess(0, process, OFFERED + 1, "python3")
+    return replace(driver, gpus=(replace(gpu, used=OFFERED + 301),), processes=(taken,))
+
+
 def test_a_group_above_its_budget_gets_back_what_it_had(gpu_variant: Checkout, driver: StandInDriver) -> None:
     before = containers("mainpc")
-    greedy = StandInProcess(0, main_process(before["ai_inference"]), OFFERED + 1, "python3")
-    (gpu,) = driver.gpus
-    tell("mainpc", replace(driver, gpus=(replace(gpu, used=OFFERED + 301),), processes=(greedy,)))
+    tell("mainpc", greedy(driver))
     gpu_variant.change(
         f"{STACKS}/ai.yaml",
         "health_port: 8003",
@@ -223,3 +242,50 @@ def test_a_release_whose_gpu_is_gone_is_not_gone_back_to(
     assert refused.code == ERROR
     assert f"mainpc: GPU: there is no {gpu.uuid} any more: put it back" in refused.out + refused.err
     assert containers("mainpc") == before
+
+
+def judged(checkout: Checkout) -> Any:
+    """What a verification says of the GPUs."""
+    return verify(checkout, "--area", "gpu").document
+
+
+def test_verification_passes_all_that_it_says_of_gpus(gpu_trial: Checkout) -> None:
+    found = judged(gpu_trial)
+    assert wrong(found) == {}
+    assert {one["test"] for one in found["results"] if one["outcome"] == "passed"} == CLAIMS
+
+
+def test_what_the_runtime_gives_to_a_container_is_no_fault_of_its_file(gpu_trial: Checkout) -> None:
+    found = verify(gpu_trial, "-k", CONFINED).document
+    assert wrong(found) == {}
+    passed = [(one["test"], one["subject"]) for one in found["results"] if one["outcome"] == "passed"]
+    assert len({test for test, _ in passed}) == 2
+    assert {subject for _, subject in passed} == AGENTS
+
+
+def test_verification_catches_more_memory_than_the_budget(gpu_trial: Checkout, driver: StandInDriver) -> None:
+    tell("mainpc", greedy(driver))
+    assert wrong(judged(gpu_trial)) == {
+        (BUDGET, "mainpc"): f"assert {{'ai': '{OFFERED + 1} MiB of {OFFERED} MiB'}} == {{}}"
+    }
+
+
+def test_verification_catches_a_device_in_the_container_of_an_agent_without_gpu(gpu_trial: Checkout) -> None:
+    device = f"/proc/{main_process(containers('mainpc')['plain_clerk'])}/root/dev/nvidia0"
+    on_host("mainpc", f"mknod {device} c 195 0")
+    try:
+        found = wrong(judged(gpu_trial))
+    finally:
+        on_host("mainpc", f"rm {device}")
+    assert found.keys() == {(SEES, "plain_clerk")}
+
+
+def test_verification_catches_a_driver_that_is_not_that_of_its_library(
+    gpu_trial: Checkout, driver: StandInDriver
+) -> None:
+    tell("mainpc", replace(driver, library="590.10.01"))
+    found = judged(gpu_trial)
+    assert wrong(found, "failed").keys() == {(FITS, "mainpc")}
+    unknown = wrong(found, "unknown")
+    assert {subject for _, subject in unknown} == {"mainpc", "ai_inference", "ai_embedding"}
+    assert all("Driver/library version mismatch" in reason for reason in unknown.values())

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.verify.evidence import Evidence, Remembered
-from tests.verify.expected import Expected
+from testinfra.host import Host as Machine
+
+from cascade.model.host import Host
+from tests.verify.evidence import Remembered
 from tests.verify.look import Unread
 
 # Source: NVIDIA's driver: what /dev/nvidia0 and its siblings are; these two are for all GPUs together.
@@ -34,37 +36,31 @@ class Card:
     memory_mib: int
 
 
-class Gpus:
-    """What the driver of each host says that gives GPUs to agents."""
+class Driver:
+    """What the driver of one host says, and nothing where no GPU is to be."""
 
-    def __init__(self, evidence: Evidence, expected: Expected) -> None:
-        self._evidence = evidence
-        self._hosts = expected.fleet.hosts
-
-    @Remembered
-    def cards(self) -> Mapping[str, Mapping[int, Card]]:
-        """The GPUs of each host by their index."""
-        return self._evidence.on_each(self._cards)
+    def __init__(self, machine: Machine, host: Host) -> None:
+        self._machine = machine
+        self._host = host
 
     @Remembered
-    def used(self) -> Mapping[str, list[tuple[str, int, int]]]:
-        """UUID, process and MiB of whatever computes on a GPU of a host."""
-        return self._evidence.on_each(
-            lambda name: used_memory(self._said(name, PROCESSES)) if self._hosts[name].has_gpu else []
-        )
+    def cards(self) -> Mapping[int, Card]:
+        """The GPUs of the host by their index."""
+        return cards(self._said(CARDS), self._said(INFORMATION)) if self._host.has_gpu else {}
 
-    def _cards(self, host: str) -> Mapping[int, Card]:
-        if not self._hosts[host].has_gpu:
-            return {}
-        return cards(self._said(host, CARDS), self._said(host, INFORMATION))
+    @Remembered
+    def used(self) -> list[tuple[str, int, int]]:
+        """UUID, process and MiB of whatever computes on a GPU of the host."""
+        return used_memory(self._said(PROCESSES)) if self._host.has_gpu else []
 
-    def _said(self, host: str, command: str) -> str:
-        machine = self._evidence.machines[host]
-        if machine.run(THERE).rc:
-            raise Unread(f"{host}: the kernel has loaded no driver of NVIDIA's, or it has no devices")
-        done = machine.run(command)
+    def _said(self, command: str) -> str:
+        if self._machine.run(THERE).rc:
+            raise Unread(
+                f"{self._host.name}: the kernel has loaded no driver of NVIDIA's, or it has no devices"
+            )
+        done = self._machine.run(command)
         if done.rc:
-            raise Unread(f"{host}: {command}: {(done.stderr or done.stdout).strip()}")
+            raise Unread(f"{self._host.name}: {command}: {(done.stderr or done.stdout).strip()}")
         text: str = done.stdout
         return text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from testinfra.host import Host as Machine
 
@@ -10,17 +12,18 @@ from cascade.model.vram import SharedGpu
 from cascade.model.workload import Workload
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
-from tests.verify.gpus import CONTROLS, LOADED, Gpus, devices, driver_version, memory_of
+from tests.verify.gpus import CONTROLS, LOADED, Driver, devices, driver_version, memory_of
 from tests.verify.record import not_asked
 
 Replicas = tuple[Replica, ...]
+Gpus = Mapping[str, Driver]
 LIBRARY = "nvidia-smi --query-gpu=driver_version --format=csv,noheader"
 
 
 @pytest.fixture(scope="session")
 def gpus(evidence: Evidence, expected: Expected) -> Gpus:
-    """What the drivers say."""
-    return Gpus(evidence, expected)
+    """What the driver of each host says: where one says nothing, the others are heard."""
+    return {name: Driver(evidence.machines[name], host) for name, host in expected.fleet.hosts.items()}
 
 
 def test_the_driver_that_the_kernel_of_the_host_has_loaded_is_that_of_its_library(
@@ -39,7 +42,7 @@ def test_the_driver_that_the_kernel_of_the_host_has_loaded_is_that_of_its_librar
 def test_the_host_has_every_gpu_that_its_groups_name(node: Host, gpus: Gpus, expected: Expected) -> None:
     _has_gpu(node)
     named = {shared.use.device for shared in _shared(node, expected)}
-    assert named - gpus.cards[node.name].keys() == set()
+    assert named - gpus[node.name].cards.keys() == set()
 
 
 def test_no_replica_sees_a_gpu_that_is_not_its_own(
@@ -75,14 +78,14 @@ def test_no_group_has_more_memory_of_the_gpus_of_the_host_than_its_budget(
         not_asked("no group has a budget of its memory")
     above = {}
     for shared in sharing:
-        card = gpus.cards[node.name][shared.use.device]
+        card = gpus[node.name].cards[shared.use.device]
         processes = [
             pid
             for one in shared.workloads
             for each in evidence.replicas[one.name]
             for pid in each.process["beside"]
         ]
-        has = memory_of(gpus.used[node.name], card, processes)
+        has = memory_of(gpus[node.name].used, card, processes)
         if has > (budget := shared.use.vram_budget.of(card.memory_mib)):
             above[shared.group.name] = f"{has} MiB of {budget} MiB"
     assert above == {}
@@ -103,7 +106,7 @@ def _own(workload: Workload, replica: Replica, gpus: Gpus, expected: Expected) -
     """The devices that a replica may see: of a service that names no GPU those of all."""
     if not workload.uses_gpu or not expected.fleet.hosts[replica.host].has_gpu:
         return set()
-    cards = gpus.cards[replica.host]
+    cards = gpus[replica.host].cards
     use = workload.service.gpu
     own = [cards[use.device]] if use and use.device in cards else [] if use else cards.values()
     return {*CONTROLS, *(f"/dev/nvidia{card.minor}" for card in own)}
