@@ -164,6 +164,26 @@ def test_what_is_not_there_is_nothing(missing: Callable[[str], object]) -> None:
     assert missing("/no/such/file") is None
 
 
+def test_a_program_that_nobody_can_end_is_left_alone_and_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging: list[subprocess.Popen[str]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(remote_machine, "ENDS_WITHIN_S", 0)
+        patched.setattr(subprocess.Popen, "kill", lambda program: hanging.append(program))
+        with pytest.raises(TimeoutError, match="tail -f /dev/null did not end"):
+            remote_machine.output("tail", "-f", "/dev/null")
+    (program,) = hanging
+    assert program.poll() is None
+    program.kill()
+    program.communicate()
+
+
+def test_of_a_command_everything_is_told_whatever_came_of_it() -> None:
+    assert remote_machine.ran("echo /pro[c]") == (0, "/proc\n", "")
+    assert remote_machine.ran("no-such-program")[0] == 127
+
+
 def test_a_program_that_fails_is_told_with_its_own_words() -> None:
     with pytest.raises(OSError, match=r"ls: 2 .*no/such/file"):
         remote_machine.output("ls", "/no/such/file")

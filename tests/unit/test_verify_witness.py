@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -59,6 +60,16 @@ def server(said: bytes) -> Iterator[socket.socket]:
 def test_an_answer_has_a_status_and_a_body() -> None:
     with server(b"HTTP/1.0 503 Service Unavailable\r\nX: y\r\n\r\nill") as near:
         assert witness.answer_to(near, "here", "/health") == (503, b"ill")
+
+
+def test_an_engine_that_says_nothing_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "ENGINE", str(tmp_path / "sock"))
+    monkeypatch.setattr(witness, "ANSWERS_WITHIN_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(witness.ENGINE)
+        silent.listen()
+        with pytest.raises(TimeoutError, match="GET /info: no answer"):
+            witness.get("/info")
 
 
 @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_10.0\r\n", b"HTTP/1.0 well\r\n\r\n"])

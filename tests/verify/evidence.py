@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from testinfra.host import Host as Machine
 
@@ -57,6 +57,14 @@ class Question:
     asker: Replica
     kind: str
     arguments: tuple[Any, ...]
+
+
+class Ran(NamedTuple):
+    """How a command ended on a host, and what it printed."""
+
+    rc: int
+    stdout: str
+    stderr: str
 
 
 class Remembered(Generic[Read]):
@@ -170,6 +178,10 @@ class Evidence:
         for of_host in self.on_each(lambda name: self._answers(name, asked[name])).values():
             found |= of_host
         return found
+
+    def ran(self, host: str, command: str) -> Ran:
+        """What came of a command; one that does not end in time is left alone, and unknown."""
+        return Ran(*self._told(host, MACHINE, "ran", command))
 
     def on_each(self, read: Callable[[str], Read]) -> dict[str, Read]:
         """What is read from each host, from all at the same time."""

@@ -62,11 +62,10 @@ class Gpus:
         machine = self._evidence.machines[host]
         if machine.run(THERE).rc:
             raise Unread(f"{host}: the kernel has loaded no driver of NVIDIA's, or it has no devices")
-        done = machine.run(command)
+        done = self._evidence.ran(host, command)
         if done.rc:
             raise Unread(f"{host}: {command}: {(done.stderr or done.stdout).strip()}")
-        text: str = done.stdout
-        return text
+        return done.stdout
 
 
 def driver_version(text: str) -> str:

@@ -1,7 +1,7 @@
 """Runs on a host, as root: what the machine itself shows, read and never changed.
 
-`python3 -IS -c SOURCE machine REQUEST` prints it as JSON. Standard library of python3-minimal only, and
-nothing of Cascade.
+`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `machine`, or of a command what it `ran` to.
+Standard library of python3-minimal only, and nothing of Cascade.
 """
 
 import json
@@ -9,9 +9,11 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 TIMEOUT_S = 5
+ENDS_WITHIN_S = 60
 LISTENING = "0A"
 PROFILES = "/sys/kernel/security/apparmor/profiles"
 UNIT_FACTS = "LoadState,ActiveState,UnitFileState"
@@ -46,10 +48,27 @@ def machine(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def output(*argv: str, may_be: "tuple[int, ...]" = (0,)) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode not in may_be:
-        raise OSError("%s: %d %s" % (argv[0], done.returncode, done.stderr.strip()))
-    return done.stdout
+    code, said, wrong = ended(*argv)
+    if code not in may_be:
+        raise OSError("%s: %d %s" % (argv[0], code, wrong.strip()))
+    return said
+
+
+def ended(*argv: str) -> "tuple[int, str, str]":
+    """How a program ended, and what it printed."""
+    program = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        said, wrong = program.communicate(timeout=ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        # It is not waited for: whoever hangs in the kernel cannot be killed.
+        program.kill()
+        raise TimeoutError("%s did not end within %d s" % (" ".join(argv), ENDS_WITHIN_S)) from None
+    return program.returncode, said, wrong
+
+
+def ran(command: str) -> "tuple[int, str, str]":
+    """How a command of the shell ended, and what it printed."""
+    return ended("sh", "-c", command)
 
 
 def read(path: str) -> "str | None":
@@ -97,7 +116,7 @@ def has_module(name: str) -> bool:
     if os.path.isdir("/sys/module/" + name):
         return True
     try:
-        return subprocess.run(("modprobe", "--dry-run", "--quiet", name)).returncode == 0
+        return ended("modprobe", "--dry-run", "--quiet", name)[0] == 0
     except FileNotFoundError:
         return False
 
@@ -178,7 +197,7 @@ def place(text: str) -> "list[Any]":
     return [socket.inet_ntop(family, b"".join(words)).replace("::ffff:", ""), int(port, 16)]
 
 
-PARTS = {"machine": machine}
+PARTS: "dict[str, Callable[[Any], Any]]" = {"machine": machine, "ran": ran}
 
 if __name__ == "__main__":
     json.dump(PARTS[sys.argv[1]](json.loads(sys.argv[2])), sys.stdout)

@@ -17,6 +17,8 @@ from typing import Any
 ENGINE = "/run/docker.sock"
 RESOLVER = ("127.0.0.11", 53)
 TIMEOUT_S = 5
+# The engine, and a network's process beyond what its questions may last.
+ANSWERS_WITHIN_S = 60
 AT_ONCE = 16
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 LISTENING, ESTABLISHED = "0A", "01"
@@ -39,8 +41,12 @@ class Gone(OSError):
 def get(path: str) -> Any:
     """What the engine answers."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(ENGINE)
-        status, body = answer_to(connection, "localhost", path)
+        connection.settimeout(ANSWERS_WITHIN_S)
+        try:
+            connection.connect(ENGINE)
+            status, body = answer_to(connection, "localhost", path)
+        except TimeoutError:
+            raise TimeoutError("GET %s: no answer within %d s" % (path, ANSWERS_WITHIN_S)) from None
     if status != 200:
         kind = Gone if status == 404 else OSError
         raise kind("GET %s: %d %s" % (path, status, body.decode(errors="replace").strip()))
@@ -312,12 +318,17 @@ def files(paths: list[str]) -> "dict[str, dict[str, Any] | None]":
 
 def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":
     """What is answered inside of the networks of processes: a list of answers for each one asked."""
-    answers = []
-    for start in range(0, len(request), AT_ONCE):
-        some = request[start : start + AT_ONCE]
-        children = [in_network(one) for one in some]
-        answers += [answers_of(child, one) for child, one in zip(children, some, strict=True)]
-    return answers
+    starts = range(0, len(request), AT_ONCE)
+    return [answers for start in starts for answers in probed(request[start : start + AT_ONCE])]
+
+
+def probed(some: "list[dict[str, Any]]") -> "list[list[Any]]":
+    children = [in_network(one) for one in some]
+    try:
+        return [answers_of(child, one) for child, one in zip(children, some, strict=True)]
+    finally:
+        for child in children:
+            child.kill()
 
 
 def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
@@ -328,7 +339,14 @@ def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
 
 
 def answers_of(child: "subprocess.Popen[bytes]", one: "dict[str, Any]") -> "list[Any]":
-    said, _ = child.communicate()
+    within = ANSWERS_WITHIN_S + 2 * TIMEOUT_S * len(one["questions"])
+    try:
+        said, _ = child.communicate(timeout=within)
+    except subprocess.TimeoutExpired:
+        words = (len(one["questions"]), one["pid"], within)
+        raise TimeoutError(
+            "%d questions in the network of process %d: no answer within %d s" % words
+        ) from None
     if child.returncode and not alive(one["pid"]):
         return [{"error": "it has ended before it was asked"}] * len(one["questions"])
     if child.returncode:
