@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -162,6 +163,13 @@ def test_a_process_began_when_it_was_started() -> None:
 @pytest.mark.parametrize("missing", [remote_machine.read, remote_machine.written, remote_machine.stated])
 def test_what_is_not_there_is_nothing(missing: Callable[[str], object]) -> None:
     assert missing("/no/such/file") is None
+
+
+def test_what_is_no_utf_8_is_read_nevertheless(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"caf\xe9\n")
+    assert remote_machine.read(str(file)) == "caf\ufffd"
+    assert remote_machine.output("cat", str(file)) == "caf\ufffd\n"
 
 
 def test_a_program_that_nobody_can_end_is_left_alone_and_told_by_its_name(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +84,25 @@ def test_a_mount_is_read_as_the_kernel_writes_it() -> None:
     found = witness.mount("36 35 98:0 /mnt1 /mnt2 ro,noatime master:1", "ext3 /dev/root rw,errors=continue")
     assert (found["device"], found["root"], found["target"]) == ("98:0", "/mnt1", "/mnt2")
     assert (found["options"], found["kind"], found["source"]) == (["ro", "noatime"], "ext3", "/dev/root")
+
+
+@pytest.fixture
+def foreign() -> Iterator[int]:
+    """A process whose name and variables are no UTF-8."""
+    program = "open('/proc/self/comm', 'wb').write(b'caf\\xe9'); print(flush=True); input()"
+    variables = {b"PLACE": b"caf\xe9", b"PORT": b"70"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process.pid
+        process.communicate(b"\n")
+
+
+def test_what_is_no_utf_8_hides_nothing_else(foreign: int) -> None:
+    assert witness.status(foreign)["Name"] == "caf\ufffd"
+    assert witness.environment(foreign, ["PLACE", "PORT"]) == {"PLACE": "caf\ufffd", "PORT": "70"}
 
 
 def test_nobody_listening_is_an_answer_too() -> None:

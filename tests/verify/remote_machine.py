@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 TIMEOUT_S = 5
 ENDS_WITHIN_S = 60
@@ -56,7 +56,9 @@ def output(*argv: str, may_be: "tuple[int, ...]" = (0,)) -> str:
 
 def ended(*argv: str) -> "tuple[int, str, str]":
     """How a program ended, and what it printed."""
-    program = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    )
     try:
         said, wrong = program.communicate(timeout=ENDS_WITHIN_S)
     except subprocess.TimeoutExpired:
@@ -71,10 +73,15 @@ def ran(command: str) -> "tuple[int, str, str]":
     return ended("sh", "-c", command)
 
 
+def opened(path: str) -> TextIO:
+    """A file in which nobody knows who wrote what: what is no UTF-8 is none of what is looked for."""
+    return open(path, encoding="utf-8", errors="replace")
+
+
 def read(path: str) -> "str | None":
     """None where there is no such file."""
     try:
-        with open(path) as file:
+        with opened(path) as file:
             return file.read().strip()
     except FileNotFoundError:
         return None
@@ -82,7 +89,7 @@ def read(path: str) -> "str | None":
 
 def os_release() -> dict[str, str]:
     """Source: os-release(5)."""
-    with open("/etc/os-release") as file:
+    with opened("/etc/os-release") as file:
         pairs = [line.rstrip("\n").split("=", 1) for line in file if "=" in line]
     return {key: value.strip("\"'") for key, value in pairs}
 
@@ -142,9 +149,9 @@ def started(pid: int) -> "float | None":
     """When a process began, in seconds since 1970. Source: proc_pid_stat(5), field 22."""
     if not pid:
         return None
-    with open("/proc/%d/stat" % pid) as file:
+    with opened("/proc/%d/stat" % pid) as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
-    with open("/proc/stat") as file:
+    with opened("/proc/stat") as file:
         boot = next(int(line.split()[1]) for line in file if line.startswith("btime "))
     return boot + ticks / os.sysconf("SC_CLK_TCK")
 

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 ENGINE = "/run/docker.sock"
 RESOLVER = ("127.0.0.11", 53)
@@ -162,7 +162,7 @@ def is_runc(program: str) -> bool:
 def accounts(pid: int, name: str) -> "dict[str, list[str]]":
     """The numbers of its users with their groups, or of its groups, by name, as the image has them."""
     try:
-        with open("/proc/%d/root/etc/%s" % (pid, name)) as file:
+        with opened("/proc/%d/root/etc/%s" % (pid, name)) as file:
             rows = [line.split(":") for line in file]
     except FileNotFoundError:
         return {}
@@ -182,23 +182,28 @@ def is_node(mode: int) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
+def opened(path: str) -> TextIO:
+    """A file in which nobody knows who wrote what: what is no UTF-8 is none of what is looked for."""
+    return open(path, encoding="utf-8", errors="replace")
+
+
 def first_line(path: str) -> "str | None":
     """None where there is no such thing; the kernel calls a module that is off an invalid argument."""
     try:
-        with open(path) as file:
+        with opened(path) as file:
             return file.readline().rstrip("\n\0")
     except OSError:
         return None
 
 
 def status(pid: int) -> dict[str, str]:
-    with open("/proc/%d/status" % pid) as file:
+    with opened("/proc/%d/status" % pid) as file:
         return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
 
 
 def groups_of(pid: int) -> dict[str, str]:
     """Its control group by controller; the one of version 2 has an empty name."""
-    with open("/proc/%d/cgroup" % pid) as file:
+    with opened("/proc/%d/cgroup" % pid) as file:
         rows = [line.rstrip("\n").split(":", 2) for line in file]
     return {controller: path for _, controllers, path in rows for controller in controllers.split(",")}
 
@@ -213,7 +218,7 @@ def folder_of(pid: int, controller: str) -> "tuple[str, bool]":
 
 def fellows(pid: int) -> list[int]:
     folder, _ = folder_of(pid, "pids")
-    with open(folder + "/cgroup.procs") as file:
+    with opened(folder + "/cgroup.procs") as file:
         return [int(line) for line in file]
 
 
@@ -228,20 +233,20 @@ def limit(pid: int, name: str) -> "str | None":
 
 def rlimits(pid: int) -> "dict[str, list[str]]":
     """Soft and hard limit by the kernel's name, 25 characters wide. Source: Linux, fs/proc/base.c."""
-    with open("/proc/%d/limits" % pid) as file:
+    with opened("/proc/%d/limits" % pid) as file:
         return {line[:25].strip(): line[25:].split()[:2] for line in file}
 
 
 def environment(pid: int, names: list[str]) -> dict[str, str]:
     """Only the variables of these names: others may hold what nobody should see."""
-    with open("/proc/%d/environ" % pid) as file:
+    with opened("/proc/%d/environ" % pid) as file:
         pairs = [entry.partition("=") for entry in file.read().split("\0")]
     return {name: value for name, _, value in pairs if name in names}
 
 
 def mounts(pid: int) -> "list[dict[str, Any]]":
     """Source: proc_pid_mountinfo(5)."""
-    with open("/proc/%d/mountinfo" % pid) as file:
+    with opened("/proc/%d/mountinfo" % pid) as file:
         return [mount(*line.rstrip("\n").split(" - ", 1)) for line in file]
 
 
@@ -264,7 +269,7 @@ def sockets(pid: int) -> "list[tuple[int, str, str]]":
     found = []
     for name in ("tcp", "tcp6"):
         try:
-            with open("/proc/%d/net/%s" % (pid, name)) as file:
+            with opened("/proc/%d/net/%s" % (pid, name)) as file:
                 rows = [line.split() for line in file][1:]
         except FileNotFoundError:
             continue
@@ -274,14 +279,14 @@ def sockets(pid: int) -> "list[tuple[int, str, str]]":
 
 def default_routes(pid: int) -> list[str]:
     """The interfaces that lead everywhere."""
-    with open("/proc/%d/net/route" % pid) as file:
+    with opened("/proc/%d/net/route" % pid) as file:
         rows = [line.split() for line in file][1:]
     return [row[0] for row in rows if row[1] == row[7] == "00000000"]
 
 
 def addresses(pid: int) -> list[str]:
     """The IPv4 addresses that the kernel has for its network's own."""
-    with open("/proc/%d/net/fib_trie" % pid) as file:
+    with opened("/proc/%d/net/fib_trie" % pid) as file:
         return own_addresses(file.read().splitlines())
 
 
