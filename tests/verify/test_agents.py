@@ -13,6 +13,7 @@ from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
 from tests.verify.limits import cpu_quotas, unequal_limits
 from tests.verify.record import not_asked
+from tests.verify.tasks import keeps_falling
 
 Replicas = tuple[Replica, ...]
 # The kernel limits whole pages.
@@ -36,8 +37,12 @@ def test_every_replica_runs_on_a_host_that_its_constraints_admit(
     assert [str(one) for one in replicas if one.host not in hosts] == []
 
 
-def test_no_replica_was_started_again_by_its_engine(replicas: Replicas) -> None:
-    assert [str(one) for one in replicas if one.container["RestartCount"]] == []
+def test_no_replica_falls_again_and_again(replicas: Replicas, evidence: Evidence) -> None:
+    def falls(one: Replica) -> bool:
+        began = evidence.hosts[one.host]["engine"]["started"] or 0
+        return keeps_falling(one.container, evidence.engines[one.host]["info"]["SystemTime"], began)
+
+    assert [str(one) for one in replicas if falls(one)] == []
 
 
 def test_every_replica_runs_exactly_the_image_that_it_is_pinned_to(
