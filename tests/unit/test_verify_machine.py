@@ -19,8 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from tests.fleets import lab_fleet
 from tests.verify import remote_machine
-from tests.verify.machine import dotted, is_signed_by, kept_sysctls, members_of_node, validity, words
+from tests.verify.machine import (
+    dotted,
+    is_signed_by,
+    kept_sysctls,
+    members_of_node,
+    request_for,
+    validity,
+    words,
+)
 
 CONFIG = """\
 # /usr/lib/sysctl.d/50-default.conf
@@ -195,3 +204,22 @@ def test_of_a_command_everything_is_told_whatever_came_of_it() -> None:
 def test_a_program_that_fails_is_told_with_its_own_words() -> None:
     with pytest.raises(OSError, match=r"ls: 2 .*no/such/file"):
         remote_machine.output("ls", "/no/such/file")
+
+
+@pytest.mark.parametrize(
+    ("settings", "data"),
+    [({}, "/var/lib/docker"), ({"data-root": "/srv/docker"}, "/srv/docker"), ({"data-root": "/d/"}, "/d")],
+)
+def test_the_engine_is_looked_for_where_its_settings_put_its_data(
+    settings: dict[str, str], data: str
+) -> None:
+    fleet = lab_fleet()
+    host = fleet.manager.model_copy(update={"daemon_settings": settings})
+    request = request_for(host, fleet)
+    assert request["folders"] == ["/", data]
+    assert request["certificate"] == f"{data}/swarm/certificates/swarm-node.crt"
+
+
+def test_a_folder_that_is_not_there_hides_nothing_else() -> None:
+    assert remote_machine.used("/no/such/folder") is None
+    assert remote_machine.used("/") is not None

@@ -15,7 +15,7 @@ from testinfra.host import Host as Machine
 
 from tests.verify.expected import Expected
 from tests.verify.look import Look, Unread, look_at, output
-from tests.verify.machine import request_for
+from tests.verify.machine import data_of, request_for
 
 Read = TypeVar("Read")
 Container = Mapping[str, Any]
@@ -100,7 +100,8 @@ class Evidence:
     @Remembered
     def looks(self) -> Mapping[str, Look]:
         """What the controls of the CIS benchmark look at, by host."""
-        return self.on_each(lambda name: look_at(self.machines[name]))
+        hosts = self._expected.fleet.hosts
+        return self.on_each(lambda name: look_at(self.machines[name], data_of(hosts[name])))
 
     @Remembered
     def engines(self) -> Mapping[str, Mapping[str, Any]]:

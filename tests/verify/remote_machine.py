@@ -128,9 +128,12 @@ def has_module(name: str) -> bool:
         return False
 
 
-def used(path: str) -> dict[str, float]:
+def used(path: str) -> "dict[str, float] | None":
     """Which part of its file system's space and of its files is taken, as users other than root see it."""
-    found = os.statvfs(path)
+    try:
+        found = os.statvfs(path)
+    except FileNotFoundError:
+        return None
     return {
         "space": 1 - found.f_bavail / found.f_blocks,
         "files": 1 - found.f_favail / found.f_files if found.f_files else 0,
