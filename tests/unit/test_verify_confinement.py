@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fleets import lab_fleet
 from tests.verify import remote_witness
 from tests.verify.confinement import (
     CAPABILITIES,
     allowed_capabilities,
     capabilities,
+    groups,
     holds_engine,
     identity,
     is_within,
     kilobytes,
+    memberships,
     undeclared,
 )
 
 ACCOUNTS = {
     "passwd": {"root": ["0", "0"], "agent": ["1000", "1001"]},
-    "group": {"root": ["0"], "audio": ["29"]},
+    "group": {"root": ["0", ""], "audio": ["29", "other,agent"], "agents": ["7", "agents"]},
 }
 
 
@@ -88,6 +93,37 @@ def test_what_is_dropped_and_added_makes_what_is_allowed() -> None:
 )
 def test_a_user_is_looked_up_as_the_engine_does(user: str, numbers: tuple[str, str]) -> None:
     assert identity(user, ACCOUNTS) == numbers
+
+
+@pytest.mark.parametrize(
+    ("user", "numbers"),
+    [
+        ("agent", {"29"}),
+        ("1000", {"29"}),
+        ("agent:", {"29"}),
+        ("agent:7", set()),
+        ("1000:1001", set()),
+        ("root", set()),
+        ("agents", set()),
+        ("other", set()),
+    ],
+)
+def test_a_user_without_a_group_is_in_those_that_the_image_puts_him_in(user: str, numbers: set[str]) -> None:
+    assert memberships(user, ACCOUNTS) == numbers
+
+
+def test_all_groups_of_an_agent_are_those_of_its_user_and_those_that_are_added() -> None:
+    one = next(one for of_one in lab_fleet().workloads.values() for one in of_one)
+    service = one.service.model_copy(update={"user": "agent", "group_add": ("agents", "44")})
+    assert groups(replace(one, service=service), ACCOUNTS) == {"1001", "29", "7", "44"}
+
+
+def test_the_witness_reads_groups_with_their_members() -> None:
+    own = grp.getgrall()
+    found = remote_witness.accounts(os.getpid(), "group")
+    assert {name: (number, members) for name, (number, members) in found.items()} == {
+        one.gr_name: (str(one.gr_gid), ",".join(one.gr_mem)) for one in own
+    }
 
 
 def test_what_every_container_has_mounted_is_known() -> None:

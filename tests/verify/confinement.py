@@ -67,16 +67,33 @@ def allowed_capabilities(add: Iterable[str], drop: Iterable[str]) -> frozenset[s
 def identity(user: str, accounts: Accounts) -> tuple[str, str]:
     """The numbers of a user and its group, looked up in the image as the engine does."""
     name, _, group = user.partition(":")
-    passwd = accounts["passwd"]
-    by_number = (ids for ids in passwd.values() if ids[0] == name)
-    uid, own = passwd.get(name) or next(by_number, [name, "0"])
+    uid, own = accounts["passwd"].get(_account(name, accounts), [name, "0"])
     return uid, accounts["group"].get(group, [group])[0] if group else own
+
+
+def _account(user: str, accounts: Accounts) -> str:
+    """The name of a user who may be told by number; what has no account is told by itself."""
+    passwd = accounts["passwd"]
+    by_number = (name for name, ids in passwd.items() if ids[0] == user)
+    return user if user in passwd else next(by_number, user)
 
 
 def groups(workload: Workload, accounts: Accounts) -> frozenset[str]:
     """The numbers of all groups that its processes may be in."""
+    user = workload.service.user
     named = (accounts["group"].get(name, [name])[0] for name in workload.service.group_add)
-    return frozenset((identity(workload.service.user, accounts)[1], *named))
+    return frozenset((identity(user, accounts)[1], *named, *memberships(user, accounts)))
+
+
+def memberships(user: str, accounts: Accounts) -> frozenset[str]:
+    """The numbers of the groups that the image puts a user in, which count where no group is named.
+
+    Source: moby/sys, user.GetExecUser.
+    """
+    name, _, group = user.partition(":")
+    account = _account(name, accounts)
+    found = accounts["group"].values() if not group and account in accounts["passwd"] else ()
+    return frozenset(number for number, members in found if account in members.split(","))
 
 
 def seccomp_profile(workload: Workload) -> str:

@@ -160,10 +160,10 @@ def is_runc(program: str) -> bool:
 
 
 def accounts(pid: int, name: str) -> "dict[str, list[str]]":
-    """The numbers of its users with their groups, or of its groups, by name, as the image has them."""
+    """The numbers of its users with their groups, or of its groups with their members, by name."""
     try:
         with opened("/proc/%d/root/etc/%s" % (pid, name)) as file:
-            rows = [line.split(":") for line in file]
+            rows = [line.rstrip("\n").split(":") for line in file]
     except FileNotFoundError:
         return {}
     return {row[0]: row[2:4] for row in rows if len(row) > 3}
