@@ -74,8 +74,8 @@ def test_networks_that_do_not_answer_are_left_and_no_answer(monkeypatch: pytest.
     asking = [subprocess.Popen(["tail", "-f", "/dev/null"], stdout=subprocess.PIPE) for _ in range(2)]
     started = iter(asking)
     monkeypatch.setattr(remote_witness, "in_network", lambda _: next(started))
-    monkeypatch.setattr(remote_witness, "ANSWERS_WITHIN_S", 0)
-    monkeypatch.setattr(remote_witness, "TIMEOUT_S", 0)
+    for patience in ("ANSWERS_WITHIN_S", "RESOLVED_WITHIN_S", "TIMEOUT_S"):
+        monkeypatch.setattr(remote_witness, patience, 0)
     with pytest.raises(TimeoutError, match=f"2 questions .* {os.getpid()}: no answer"):
         remote_witness.probes([{**ASKED, "pid": os.getpid()}] * 2)
     for each in asking:

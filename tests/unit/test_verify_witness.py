@@ -14,13 +14,14 @@ from threading import Thread
 import pytest
 
 from tests.verify import remote_witness as witness
+from tests.verify.conversations import kept_out
 
 QUESTION = b"\4web1\4core\0" + struct.pack("!2H", 1, 1)
 POINTER = b"\xc0\x0c"
 
 
-def header(answers: int) -> bytes:
-    return struct.pack("!6H", 4919, 0x8180, 1, answers, 0, 0)
+def header(answers: int, code: int = 0) -> bytes:
+    return struct.pack("!6H", 4919, 0x8180 + code, 1, answers, 0, 0)
 
 
 def address(text: str, name: bytes = POINTER) -> bytes:
@@ -40,6 +41,47 @@ def test_what_is_no_address_is_passed_over() -> None:
 
 def test_a_name_that_nobody_has_has_no_address() -> None:
     assert witness.addresses_in(header(0) + QUESTION, 12 + len(QUESTION)) == []
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The one that is asked, who says nothing by himself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(witness, "RESOLVER", bound.getsockname())
+        yield bound
+
+
+def answer_with(resolver: socket.socket, said: bytes) -> Thread:
+    def answer() -> None:
+        _, asker = resolver.recvfrom(512)
+        resolver.sendto(said, asker)
+
+    thread = Thread(target=answer)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("code", "kept"), [(0, True), (2, True), (3, True), (1, False), (4, False), (5, False)]
+)
+def test_only_a_resolver_that_knows_says_that_nobody_is_there(
+    code: int, kept: bool, resolver: socket.socket
+) -> None:
+    answering = answer_with(resolver, header(0, code) + QUESTION)
+    assert kept_out(witness.ask("names", "web1.core")) is kept
+    answering.join()
+
+
+def test_a_resolver_that_says_nothing_says_nothing_of_isolation(
+    resolver: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "RESOLVED_WITHIN_S", 0.1)
+    answer = witness.ask("names", "web1.core")
+    assert answer == {"error": "Unresolved: the resolver: timed out"}
+    assert not kept_out(answer)
+    resolver.close()
+    assert not kept_out(witness.ask("names", "web1.core"))
 
 
 @contextmanager

@@ -34,8 +34,18 @@ LIMITS = {
 }
 
 
+# Source: RFC 1035, and moby, libnetwork/resolver.go: Docker's resolver asks up to three others, four seconds
+# each, for what is no name of its own, and says that it failed where it may ask nobody or nobody answers.
+FOUND, FAILED, NOBODY = 0, 2, 3
+RESOLVED_WITHIN_S = 13
+
+
 class Gone(OSError):
     """What the engine has no longer."""
+
+
+class Unresolved(OSError):
+    """A name of which the resolver did not tell whether anybody has it."""
 
 
 def get(path: str) -> Any:
@@ -344,7 +354,7 @@ def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
 
 
 def answers_of(child: "subprocess.Popen[bytes]", one: "dict[str, Any]") -> "list[Any]":
-    within = ANSWERS_WITHIN_S + 2 * TIMEOUT_S * len(one["questions"])
+    within = ANSWERS_WITHIN_S + (RESOLVED_WITHIN_S + TIMEOUT_S) * len(one["questions"])
     try:
         said, _ = child.communicate(timeout=within)
     except subprocess.TimeoutExpired:
@@ -376,11 +386,22 @@ def addresses_of(name: str) -> list[str]:
     """The IPv4 addresses that Docker's resolver gives for a name. Source: RFC 1035."""
     question = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
     query = struct.pack("!6H", 4919, 0x0100, 1, 0, 0, 0) + question + struct.pack("!2H", 1, 1)
+    answer = resolved(query)
+    if (code := answer[3] & 0xF) not in (FOUND, FAILED, NOBODY):
+        raise Unresolved("%s: the resolver answers with code %d" % (name, code))
+    return sorted(addresses_in(answer, len(query)))
+
+
+def resolved(query: bytes) -> bytes:
+    """What the resolver answers; none at all says nothing of a name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(TIMEOUT_S)
-        client.connect(RESOLVER)
-        client.send(query)
-        return sorted(addresses_in(client.recv(65535), len(query)))
+        client.settimeout(RESOLVED_WITHIN_S)
+        try:
+            client.connect(RESOLVER)
+            client.send(query)
+            return client.recv(65535)
+        except OSError as error:
+            raise Unresolved("the resolver: %s" % error) from None
 
 
 def addresses_in(answer: bytes, offset: int) -> list[str]:
