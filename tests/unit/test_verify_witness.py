@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -145,6 +146,14 @@ def foreign() -> Iterator[int]:
 def test_what_is_no_utf_8_hides_nothing_else(foreign: int) -> None:
     assert witness.status(foreign)["Name"] == "caf\ufffd"
     assert witness.environment(foreign, ["PLACE", "PORT"]) == {"PLACE": "caf\ufffd", "PORT": "70"}
+
+
+def test_ports_at_which_somebody_listens_are_told_and_those_of_connections_are_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.connect(server.getsockname())
+        found = witness.listening(os.getpid())
+        assert server.getsockname()[1] in found
+        assert client.getsockname()[1] not in found
 
 
 def test_nobody_listening_is_an_answer_too() -> None:

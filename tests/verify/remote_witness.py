@@ -20,14 +20,13 @@ TIMEOUT_S = 5
 # The engine, and a network's process beyond what its questions may last.
 ANSWERS_WITHIN_S = 60
 AT_ONCE = 16
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-LISTENING, ESTABLISHED = "0A", "01"
+NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
+LISTENING = "0A"
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 CONFINING = ("Name", "Uid", "Gid", "Groups", *CAPABILITIES, "NoNewPrivs", "Seccomp")
 # Source: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst: the file of the one and of the other.
 LIMITS = {
     "memory": (("memory", "memory.limit_in_bytes"), "memory.max"),
-    "swap": (("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max"),
     "pids": (("pids", "pids.max"), "pids.max"),
     "cpu_quota": (("cpu", "cpu.cfs_quota_us"), "cpu.max"),
     "cpu_period": (("cpu", "cpu.cfs_period_us"), "cpu.max"),
@@ -120,21 +119,17 @@ def alive(pid: int) -> bool:
 
 def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
     beside = fellows(pid)
-    found = confinements(beside)
     return {
-        "status": status(pid),
         "beside": beside,
-        "confinements": found,
-        "users": sorted({one["Uid"].split()[1] for one in found}, key=int),
+        "confinements": confinements(beside),
         "accounts": {name: accounts(pid, name) for name in ("passwd", "group")},
         "device_nodes": device_nodes(pid),
         "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
-        "apparmor": first_line("/proc/%d/attr/current" % pid),
         "limits": {name: limit(pid, name) for name in LIMITS},
         "rlimits": rlimits(pid),
         "environment": environment(pid, variables),
         "mounts": mounts(pid),
-        "listening": sorted({port for port, _, state in sockets(pid) if state == LISTENING}),
+        "listening": listening(pid),
         "default_routes": default_routes(pid),
         "addresses": addresses(pid),
         "files": {path: stated("/proc/%d/root%s" % (pid, path)) for path in paths},
@@ -274,17 +269,17 @@ def mount(left: str, right: str) -> "dict[str, Any]":
     }
 
 
-def sockets(pid: int) -> "list[tuple[int, str, str]]":
-    """Local port, remote address and state of each TCP socket of its network."""
-    found = []
+def listening(pid: int) -> list[int]:
+    """The TCP ports at which somebody listens in its network."""
+    found = set()
     for name in ("tcp", "tcp6"):
         try:
             with opened("/proc/%d/net/%s" % (pid, name)) as file:
                 rows = [line.split() for line in file][1:]
         except FileNotFoundError:
             continue
-        found += [(int(row[1].rpartition(":")[2], 16), row[2], row[3]) for row in rows]
-    return found
+        found |= {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING}
+    return sorted(found)
 
 
 def default_routes(pid: int) -> list[str]:
