@@ -26,6 +26,7 @@ from tests.verify.confinement import (
     memberships,
     undeclared,
 )
+from tests.verify.look import Unread
 
 ACCOUNTS = {
     "passwd": {"root": ["0", "0"], "agent": ["1000", "1001"]},
@@ -37,6 +38,7 @@ def mount(target: str, kind: str, *options: str, root: str = "/") -> dict[str, A
     return {"target": target, "kind": kind, "options": list(options), "root": root}
 
 
+DRIVER = "overlay2"
 # As a container of the lab has it.
 USUAL = [
     mount("/", "overlay", "ro"),
@@ -59,7 +61,7 @@ USUAL = [
 
 @pytest.mark.parametrize("folder", ["/sbin", "/usr/sbin", "/usr/bin"])
 def test_the_engines_init_is_known_wherever_sbin_of_an_image_leads(folder: str) -> None:
-    assert undeclared([mount(f"{folder}/docker-init", "ext4", "ro")], ()) == []
+    assert undeclared([mount(f"{folder}/docker-init", "ext4", "ro")], (), DRIVER) == []
 
 
 def test_each_bit_is_one_capability() -> None:
@@ -127,7 +129,7 @@ def test_the_witness_reads_groups_with_their_members() -> None:
 
 
 def test_what_every_container_has_mounted_is_known() -> None:
-    assert undeclared(USUAL, frozenset()) == []
+    assert undeclared(USUAL, frozenset(), DRIVER) == []
 
 
 @pytest.mark.parametrize(
@@ -146,11 +148,35 @@ def test_what_every_container_has_mounted_is_known() -> None:
     ids=lambda one: f"{one['target']}-{one['kind']}",
 )
 def test_what_no_container_has_by_itself_is_seen(foreign: dict[str, Any]) -> None:
-    assert undeclared([*USUAL, foreign], frozenset()) == [foreign["target"]]
+    assert undeclared([*USUAL, foreign], frozenset(), DRIVER) == [foreign["target"]]
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind", "known"),
+    [
+        ("overlayfs", "overlay", True),
+        ("fuse-overlayfs", "fuse.fuse-overlayfs", True),
+        ("btrfs", "btrfs", True),
+        ("zfs", "zfs", True),
+        ("vfs", "xfs", True),
+        ("btrfs", "overlay", False),
+        ("overlay2", "btrfs", False),
+        ("vfs", "tmpfs", False),
+    ],
+)
+def test_the_root_of_a_container_is_what_the_storage_driver_makes(
+    driver: str, kind: str, known: bool
+) -> None:
+    assert undeclared([mount("/", kind)], (), driver) == ([] if known else ["/"])
+
+
+def test_a_storage_driver_that_nobody_here_knows_is_no_answer() -> None:
+    with pytest.raises(Unread, match="tape"):
+        undeclared(USUAL, (), "tape")
 
 
 def test_what_a_file_declares_may_be_mounted() -> None:
-    assert undeclared([*USUAL, mount("/data", "ext4", "rw")], {"/data"}) == []
+    assert undeclared([*USUAL, mount("/data", "ext4", "rw")], {"/data"}, DRIVER) == []
 
 
 @pytest.mark.parametrize("source", ["/run/docker.sock", "/var/run/docker.sock", "/var/run", "/run", "/"])

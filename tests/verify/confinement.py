@@ -10,6 +10,7 @@ from cascade.model import seccomp
 from cascade.model.apparmor import ENGINES_PROFILE, profile_of_group
 from cascade.model.host import Host
 from cascade.model.workload import Workload
+from tests.verify.look import Unread
 
 Mount = Mapping[str, Any]
 Accounts = Mapping[str, Mapping[str, list[str]]]
@@ -38,7 +39,18 @@ PAGE = 4096
 
 # What each container has mounted, by kind; and files that the engine makes for it.
 _SYSTEMS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue", "/sys": "sysfs"}
-_SYSTEMS |= {"/": "overlay", "/dev/shm": "tmpfs", "/dev/console": "devpts"}
+_SYSTEMS |= {"/dev/shm": "tmpfs", "/dev/console": "devpts"}
+# What its root is, by the storage driver of its engine; some make plain folders of the disk.
+_DISKS = ("btrfs", "ext4", "xfs", "zfs")
+_ROOTS = {
+    "btrfs": ("btrfs",),
+    "fuse-overlayfs": ("fuse.fuse-overlayfs",),
+    "native": _DISKS,
+    "overlay2": ("overlay",),
+    "overlayfs": ("overlay",),
+    "vfs": _DISKS,
+    "zfs": ("zfs",),
+}
 # Where /sbin of an image leads elsewhere, the kernel names the place that it leads to.
 _INITS = tuple(f"{folder}/docker-init" for folder in ("/sbin", "/usr/sbin", "/usr/bin", "/bin"))
 _FILES = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts", *_INITS)
@@ -127,13 +139,18 @@ def declared_targets(workload: Workload) -> frozenset[str]:
     return frozenset(map(normpath, (*files, *mounts, *in_memory)))
 
 
-def undeclared(mounts: Iterable[Mount], declared: Collection[str]) -> list[str]:
-    """Where something is mounted that neither the engine gives to each container nor a file declares."""
-    return [mount["target"] for mount in mounts if not _is_known(mount, declared)]
+def undeclared(mounts: Iterable[Mount], declared: Collection[str], driver: str) -> list[str]:
+    """Where something is mounted that neither an engine of this storage driver gives nor a file declares."""
+    roots = _ROOTS.get(driver)
+    if roots is None:
+        raise Unread(f"nobody here knows what the storage driver {driver} mounts as the root of a container")
+    return [mount["target"] for mount in mounts if not _is_known(mount, declared, roots)]
 
 
-def _is_known(mount: Mount, declared: Collection[str]) -> bool:
+def _is_known(mount: Mount, declared: Collection[str], roots: Collection[str]) -> bool:
     target = mount["target"]
+    if target == "/":
+        return mount["kind"] in roots
     if target in declared or target in _FILES or _SYSTEMS.get(target) == mount["kind"]:
         return True
     if target == "/sys/fs/cgroup" or target.startswith("/sys/fs/cgroup/"):
