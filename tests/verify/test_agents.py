@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from cascade.model.agent import Agent
@@ -11,7 +9,7 @@ from cascade.model.workload import Workload
 from tests.verify.conversations import Conversations
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
-from tests.verify.limits import cpu_quotas, unequal_limits
+from tests.verify.limits import cpu_quotas, memory, unequal_limits
 from tests.verify.record import not_asked
 from tests.verify.tasks import keeps_falling
 
@@ -116,13 +114,12 @@ def test_the_agents_of_the_group_have_no_more_memory_than_its_budget(
     if not budgets:
         not_asked("its file sets no limit of memory")
     limited = {agents: sum(_memory_of(evidence.replicas[name]) for name in agents) for agents in budgets}
-    assert {agents: memory for agents, memory in limited.items() if memory > budgets[agents]} == {}
+    assert {agents: has for agents, has in limited.items() if has > budgets[agents]} == {}
 
 
 def _memory_of(replicas: Replicas) -> float:
     """What the kernel lets one replica of an agent have."""
-    limits = (one.process["limits"]["memory"] for one in replicas)
-    return max((inf if limit == "max" else int(limit) for limit in limits), default=0)
+    return max((memory(one.process["limits"]["memory"]) for one in replicas), default=0)
 
 
 def test_the_processor_time_of_every_replica_is_limited_by_the_kernel(
