@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
 
 from cascade.model.host import Host
 from tests.verify.controls import CONTROLS, Fault
 from tests.verify.exceptions import Exempt, by_hand, exceptions, lacking, unexcused
-from tests.verify.look import PATHS, File, Look, inside, members_of
+from tests.verify.look import PATHS, File, Look, files_at, inside, members_of
 
 Seen = dict[str, Any]
 PAGE = Path(__file__).parents[2] / "docs/how-to/verify.md"
 UNIT_FILES = {unit: f"/usr/lib/systemd/system/{unit}" for unit in ("docker.service", "docker.socket")}
+DATA = "/srv/docker"
 CERTIFICATE, TLS = "/etc/docker/certs.d/mirror.example/ca.crt", ("tlscacert", "tlscert", "tlskey")
 # What the benchmark has in these sections; 1.2 is two, and 7.6, 7.8 and 7.9 are among those by hand.
 COUNTS = {"1.1": 18, "1.2": 2, "2": 18, "3": 24, "4": 12, "5": 32, "7": 9}
@@ -26,7 +28,7 @@ COUNTS = {"1.1": 18, "1.2": 2, "2": 18, "3": 24, "4": 12, "5": 32, "7": 9}
 def files() -> dict[str, File]:
     modes = {"/run/docker.sock": 0o660, "/run/containerd/containerd.sock": 0o660, CERTIFICATE: 0o444}
     modes |= {f"/etc/docker/{name}": 0o400 if name == "tlskey" else 0o444 for name in TLS}
-    paths = (*PATHS, *UNIT_FILES.values(), *modes)
+    paths = (*PATHS, DATA, *UNIT_FILES.values(), *modes)
     groups = {"/run/docker.sock": "docker"}
     return {path: File("root", groups.get(path, "root"), modes.get(path, 0o644)) for path in paths} | {
         "/etc/docker": File("root", "root", 0o755)
@@ -35,7 +37,7 @@ def files() -> dict[str, File]:
 
 def good() -> Seen:
     """A host with one container, on which every control passes."""
-    audited = "\n".join(f"-w {path} -p rwxa" for path in (*PATHS, *UNIT_FILES.values()))
+    audited = "\n".join(f"-w {path} -p rwxa" for path in (*PATHS, DATA, *UNIT_FILES.values()))
     host_config = {
         "CapAdd": None,
         "CapDrop": ["ALL"],
@@ -110,7 +112,8 @@ def good() -> Seen:
         "unit_files": UNIT_FILES,
         "registry_certificates": (CERTIFICATE,),
         "docker_group": (),
-        "mount_of_data": "/var/lib/docker",
+        "data": DATA,
+        "mount_of_data": DATA,
         "audit_rules": audited,
         "listening": ("10.0.0.1:2377", "[::]:22"),
         "containers": (container,),
@@ -182,7 +185,7 @@ BAD: dict[str, Callable[[Seen], None]] = {
     "1.1.2": put("docker_group", value=("mallory",)),
     "1.1.3": unwatched("/usr/sbin/dockerd"),
     "1.1.4": unwatched("/run/containerd"),
-    "1.1.5": unwatched("/var/lib/docker"),
+    "1.1.5": unwatched(DATA),
     "1.1.6": unwatched("/etc/docker"),
     "1.1.7": unwatched(UNIT_FILES["docker.service"]),
     "1.1.8": unwatched(CONTAINERD),
@@ -289,6 +292,20 @@ def faults(seen: Seen, number: str) -> list[Fault]:
 def test_a_host_that_is_as_the_benchmark_asks_passes_every_control() -> None:
     assert {field.name for field in fields(Look)} == set(good())
     assert {control.number: found for control in CONTROLS if (found := faults(good(), control.number))} == {}
+
+
+def test_data_that_are_not_there_lie_nowhere() -> None:
+    assert faults({**good(), "mount_of_data": ""}, "1.1.1") == [Fault(DATA, "is not there")]
+
+
+def test_files_are_seen_whatever_they_are_called_and_those_that_are_not_there_are_left_out(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "of the engine"
+    data.mkdir()
+    data.chmod(0o711)
+    seen = files_at(testinfra.get_host("local://"), (str(data), "/no/such"))
+    assert {path: one.mode for path, one in seen.items()} == {str(data): 0o711}
 
 
 @pytest.mark.parametrize("number", [control.number for control in CONTROLS])

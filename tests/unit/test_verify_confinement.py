@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fleets import lab_fleet
 from tests.verify import remote_witness
 from tests.verify.confinement import (
     CAPABILITIES,
     allowed_capabilities,
     capabilities,
+    groups,
     holds_engine,
     identity,
     is_within,
     kilobytes,
+    memberships,
     undeclared,
 )
+from tests.verify.look import Unread
 
 ACCOUNTS = {
     "passwd": {"root": ["0", "0"], "agent": ["1000", "1001"]},
-    "group": {"root": ["0"], "audio": ["29"]},
+    "group": {"root": ["0", ""], "audio": ["29", "other,agent"], "agents": ["7", "agents"]},
 }
 
 
@@ -32,6 +38,7 @@ def mount(target: str, kind: str, *options: str, root: str = "/") -> dict[str, A
     return {"target": target, "kind": kind, "options": list(options), "root": root}
 
 
+DRIVER = "overlay2"
 # As a container of the lab has it.
 USUAL = [
     mount("/", "overlay", "ro"),
@@ -54,7 +61,7 @@ USUAL = [
 
 @pytest.mark.parametrize("folder", ["/sbin", "/usr/sbin", "/usr/bin"])
 def test_the_engines_init_is_known_wherever_sbin_of_an_image_leads(folder: str) -> None:
-    assert undeclared([mount(f"{folder}/docker-init", "ext4", "ro")], ()) == []
+    assert undeclared([mount(f"{folder}/docker-init", "ext4", "ro")], (), DRIVER) == []
 
 
 def test_each_bit_is_one_capability() -> None:
@@ -90,8 +97,39 @@ def test_a_user_is_looked_up_as_the_engine_does(user: str, numbers: tuple[str, s
     assert identity(user, ACCOUNTS) == numbers
 
 
+@pytest.mark.parametrize(
+    ("user", "numbers"),
+    [
+        ("agent", {"29"}),
+        ("1000", {"29"}),
+        ("agent:", {"29"}),
+        ("agent:7", set()),
+        ("1000:1001", set()),
+        ("root", set()),
+        ("agents", set()),
+        ("other", set()),
+    ],
+)
+def test_a_user_without_a_group_is_in_those_that_the_image_puts_him_in(user: str, numbers: set[str]) -> None:
+    assert memberships(user, ACCOUNTS) == numbers
+
+
+def test_all_groups_of_an_agent_are_those_of_its_user_and_those_that_are_added() -> None:
+    one = next(one for of_one in lab_fleet().workloads.values() for one in of_one)
+    service = one.service.model_copy(update={"user": "agent", "group_add": ("agents", "44")})
+    assert groups(replace(one, service=service), ACCOUNTS) == {"1001", "29", "7", "44"}
+
+
+def test_the_witness_reads_groups_with_their_members() -> None:
+    own = grp.getgrall()
+    found = remote_witness.accounts(os.getpid(), "group")
+    assert {name: (number, members) for name, (number, members) in found.items()} == {
+        one.gr_name: (str(one.gr_gid), ",".join(one.gr_mem)) for one in own
+    }
+
+
 def test_what_every_container_has_mounted_is_known() -> None:
-    assert undeclared(USUAL, frozenset()) == []
+    assert undeclared(USUAL, frozenset(), DRIVER) == []
 
 
 @pytest.mark.parametrize(
@@ -110,11 +148,35 @@ def test_what_every_container_has_mounted_is_known() -> None:
     ids=lambda one: f"{one['target']}-{one['kind']}",
 )
 def test_what_no_container_has_by_itself_is_seen(foreign: dict[str, Any]) -> None:
-    assert undeclared([*USUAL, foreign], frozenset()) == [foreign["target"]]
+    assert undeclared([*USUAL, foreign], frozenset(), DRIVER) == [foreign["target"]]
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind", "known"),
+    [
+        ("overlayfs", "overlay", True),
+        ("fuse-overlayfs", "fuse.fuse-overlayfs", True),
+        ("btrfs", "btrfs", True),
+        ("zfs", "zfs", True),
+        ("vfs", "xfs", True),
+        ("btrfs", "overlay", False),
+        ("overlay2", "btrfs", False),
+        ("vfs", "tmpfs", False),
+    ],
+)
+def test_the_root_of_a_container_is_what_the_storage_driver_makes(
+    driver: str, kind: str, known: bool
+) -> None:
+    assert undeclared([mount("/", kind)], (), driver) == ([] if known else ["/"])
+
+
+def test_a_storage_driver_that_nobody_here_knows_is_no_answer() -> None:
+    with pytest.raises(Unread, match="tape"):
+        undeclared(USUAL, (), "tape")
 
 
 def test_what_a_file_declares_may_be_mounted() -> None:
-    assert undeclared([*USUAL, mount("/data", "ext4", "rw")], {"/data"}) == []
+    assert undeclared([*USUAL, mount("/data", "ext4", "rw")], {"/data"}, DRIVER) == []
 
 
 @pytest.mark.parametrize("source", ["/run/docker.sock", "/var/run/docker.sock", "/var/run", "/run", "/"])

@@ -181,6 +181,7 @@ def test_metrics_are_asked_for_by_the_monitoring_agents_that_share_a_network() -
         ({"error": "TimeoutError: timed out"}, True),
         ({"error": "OSError: [Errno 101] Network is unreachable"}, True),
         ({"error": "ConnectionRefusedError: [Errno 111] Connection refused"}, False),
+        ({"error": "Unresolved: the resolver: timed out"}, False),
         ({"error": "it has ended before it was asked"}, False),
     ],
 )

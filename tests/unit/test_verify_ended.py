@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,19 @@ def test_the_network_of_a_process_that_lives_and_cannot_be_entered_is_no_answer(
 ) -> None:
     with pytest.raises(OSError, match="entered"):
         answers_of(failed, {**ASKED, "pid": os.getpid()})
+
+
+def test_networks_that_do_not_answer_are_left_and_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = [subprocess.Popen(["tail", "-f", "/dev/null"], stdout=subprocess.PIPE) for _ in range(2)]
+    started = iter(asking)
+    monkeypatch.setattr(remote_witness, "in_network", lambda _: next(started))
+    for patience in ("ANSWERS_WITHIN_S", "RESOLVED_WITHIN_S", "TIMEOUT_S"):
+        monkeypatch.setattr(remote_witness, patience, 0)
+    with pytest.raises(TimeoutError, match=f"2 questions .* {os.getpid()}: no answer"):
+        remote_witness.probes([{**ASKED, "pid": os.getpid()}] * 2)
+    for each in asking:
+        each.communicate()
+    assert [each.returncode for each in asking] == [-signal.SIGKILL] * 2
 
 
 def test_a_container_that_is_gone_or_ended_since_it_was_listed_is_left_out(

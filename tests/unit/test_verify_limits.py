@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import resource
 from dataclasses import replace
+from math import inf
+from pathlib import Path
 
 import pytest
 
 from tests.fleets import lab_fleet
+from tests.verify import remote_witness
 from tests.verify.expected import Expected
-from tests.verify.limits import KERNELS_NAMES, cpu_quotas, unequal_limits
-from tests.verify.remote_witness import environment, rlimits
+from tests.verify.limits import KERNELS_NAMES, cpu_quotas, memory, unequal_limits
+from tests.verify.remote_witness import environment, limit, rlimits
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,24 @@ def test_a_share_of_processors_is_a_quota_in_whole_microseconds_or_percents(
     nano_cpus: int, period: str, quotas: set[str]
 ) -> None:
     assert cpu_quotas(nano_cpus, period) == quotas
+
+
+@pytest.mark.parametrize(("limit", "amount"), [("536870912", 536870912), ("max", inf), (None, inf)])
+def test_memory_that_the_kernel_does_not_limit_is_more_than_any(limit: str | None, amount: float) -> None:
+    assert memory(limit) == amount
+
+
+def test_no_quota_is_right_where_the_kernel_limits_no_processor_time() -> None:
+    assert cpu_quotas(10**9, None) == set()
+
+
+@pytest.mark.parametrize(("quota", "period"), [("max", "100000"), ("50000", "100000")])
+def test_the_witness_reads_quota_and_period_from_the_one_file_of_version_2(
+    quota: str, period: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota} {period}\n")
+    monkeypatch.setattr(remote_witness, "folder_of", lambda *_: (str(tmp_path), True))
+    assert (limit(1, "cpu_quota"), limit(1, "cpu_period")) == (quota, period)
 
 
 @pytest.mark.parametrize(

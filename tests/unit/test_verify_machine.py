@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,8 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from tests.fleets import lab_fleet
 from tests.verify import remote_machine
-from tests.verify.machine import dotted, is_signed_by, kept_sysctls, members_of_node, validity, words
+from tests.verify.machine import (
+    dotted,
+    is_signed_by,
+    kept_sysctls,
+    members_of_node,
+    request_for,
+    validity,
+    words,
+)
 
 CONFIG = """\
 # /usr/lib/sysctl.d/50-default.conf
@@ -164,6 +174,52 @@ def test_what_is_not_there_is_nothing(missing: Callable[[str], object]) -> None:
     assert missing("/no/such/file") is None
 
 
+def test_what_is_no_utf_8_is_read_nevertheless(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"caf\xe9\n")
+    assert remote_machine.read(str(file)) == "caf\ufffd"
+    assert remote_machine.output("cat", str(file)) == "caf\ufffd\n"
+
+
+def test_a_program_that_nobody_can_end_is_left_alone_and_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging: list[subprocess.Popen[str]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(remote_machine, "ENDS_WITHIN_S", 0)
+        patched.setattr(subprocess.Popen, "kill", lambda program: hanging.append(program))
+        with pytest.raises(TimeoutError, match="tail -f /dev/null did not end"):
+            remote_machine.output("tail", "-f", "/dev/null")
+    (program,) = hanging
+    assert program.poll() is None
+    program.kill()
+    program.communicate()
+
+
+def test_of_a_command_everything_is_told_whatever_came_of_it() -> None:
+    assert remote_machine.ran("echo /pro[c]") == (0, "/proc\n", "")
+    assert remote_machine.ran("no-such-program")[0] == 127
+
+
 def test_a_program_that_fails_is_told_with_its_own_words() -> None:
     with pytest.raises(OSError, match=r"ls: 2 .*no/such/file"):
         remote_machine.output("ls", "/no/such/file")
+
+
+@pytest.mark.parametrize(
+    ("settings", "data"),
+    [({}, "/var/lib/docker"), ({"data-root": "/srv/docker"}, "/srv/docker"), ({"data-root": "/d/"}, "/d")],
+)
+def test_the_engine_is_looked_for_where_its_settings_put_its_data(
+    settings: dict[str, str], data: str
+) -> None:
+    fleet = lab_fleet()
+    host = fleet.manager.model_copy(update={"daemon_settings": settings})
+    request = request_for(host, fleet)
+    assert request["folders"] == ["/", data]
+    assert request["certificate"] == f"{data}/swarm/certificates/swarm-node.crt"
+
+
+def test_a_folder_that_is_not_there_hides_nothing_else() -> None:
+    assert remote_machine.used("/no/such/folder") is None
+    assert remote_machine.used("/") is not None

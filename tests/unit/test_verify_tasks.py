@@ -1,4 +1,4 @@
-"""A task that fails is replaced, and no fault; one that fails again and again is."""
+"""What fails is replaced or started again, and no fault; what fails again and again is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.verify.tasks import failing as failing_on
+from tests.verify.tasks import keeps_falling
 
 TEMPLATE = {"ContainerSpec": {"Image": "sha256:1"}, "ForceUpdate": 0, "Runtime": "container"}
 OWN = {"ContainerSpec": {"Image": "sha256:1"}, "ForceUpdate": 0}
@@ -67,3 +68,30 @@ def test_what_ended_with_its_engine_did_not_fail_by_itself() -> None:
     assert failing([*several, running], TEMPLATE, at(21), n=began - 6) == []
     late = {**task(17, "failed", 19), "NodeID": "n"}
     assert failing([*several, late], TEMPLATE, at(21), n=began) == [late]
+
+
+def container(restarts: int, created: int, finished: int, started: int) -> dict[str, Any]:
+    state = {"FinishedAt": at(finished), "StartedAt": at(started)}
+    return {"RestartCount": restarts, "Created": at(created), "State": state}
+
+
+NEVER = "0001-01-01T00:00:00Z"
+
+
+def test_a_container_that_never_fell_or_fell_once_and_runs_is_no_fault() -> None:
+    new = {**container(0, 0, 0, 1), "State": {"FinishedAt": NEVER, "StartedAt": at(1)}}
+    assert not keeps_falling(new, at(1), 0)
+    assert not keeps_falling(container(1, 0, 40, 41), at(41), 0)
+
+
+def test_a_container_that_fell_often_has_to_outlive_the_average_of_those_before() -> None:
+    often = container(4, 0, 20, 22)
+    assert keeps_falling(often, at(26), 0)
+    assert not keeps_falling(often, at(27), 0)
+    assert keeps_falling(often, at(21), 0)
+
+
+def test_a_container_is_counted_anew_when_its_engine_begins() -> None:
+    began = datetime.fromisoformat(at(16)).timestamp()
+    assert not keeps_falling(container(4, 0, 20, 22), at(23), began)
+    assert keeps_falling(container(4, 0, 20, 22), at(22), began)

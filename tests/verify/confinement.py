@@ -10,6 +10,7 @@ from cascade.model import seccomp
 from cascade.model.apparmor import ENGINES_PROFILE, profile_of_group
 from cascade.model.host import Host
 from cascade.model.workload import Workload
+from tests.verify.look import Unread
 
 Mount = Mapping[str, Any]
 Accounts = Mapping[str, Mapping[str, list[str]]]
@@ -38,7 +39,18 @@ PAGE = 4096
 
 # What each container has mounted, by kind; and files that the engine makes for it.
 _SYSTEMS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue", "/sys": "sysfs"}
-_SYSTEMS |= {"/": "overlay", "/dev/shm": "tmpfs", "/dev/console": "devpts"}
+_SYSTEMS |= {"/dev/shm": "tmpfs", "/dev/console": "devpts"}
+# What its root is, by the storage driver of its engine; some make plain folders of the disk.
+_DISKS = ("btrfs", "ext4", "xfs", "zfs")
+_ROOTS = {
+    "btrfs": ("btrfs",),
+    "fuse-overlayfs": ("fuse.fuse-overlayfs",),
+    "native": _DISKS,
+    "overlay2": ("overlay",),
+    "overlayfs": ("overlay",),
+    "vfs": _DISKS,
+    "zfs": ("zfs",),
+}
 # Where /sbin of an image leads elsewhere, the kernel names the place that it leads to.
 _INITS = tuple(f"{folder}/docker-init" for folder in ("/sbin", "/usr/sbin", "/usr/bin", "/bin"))
 _FILES = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts", *_INITS)
@@ -67,16 +79,33 @@ def allowed_capabilities(add: Iterable[str], drop: Iterable[str]) -> frozenset[s
 def identity(user: str, accounts: Accounts) -> tuple[str, str]:
     """The numbers of a user and its group, looked up in the image as the engine does."""
     name, _, group = user.partition(":")
-    passwd = accounts["passwd"]
-    by_number = (ids for ids in passwd.values() if ids[0] == name)
-    uid, own = passwd.get(name) or next(by_number, [name, "0"])
+    uid, own = accounts["passwd"].get(_account(name, accounts), [name, "0"])
     return uid, accounts["group"].get(group, [group])[0] if group else own
+
+
+def _account(user: str, accounts: Accounts) -> str:
+    """The name of a user who may be told by number; what has no account is told by itself."""
+    passwd = accounts["passwd"]
+    by_number = (name for name, ids in passwd.items() if ids[0] == user)
+    return user if user in passwd else next(by_number, user)
 
 
 def groups(workload: Workload, accounts: Accounts) -> frozenset[str]:
     """The numbers of all groups that its processes may be in."""
+    user = workload.service.user
     named = (accounts["group"].get(name, [name])[0] for name in workload.service.group_add)
-    return frozenset((identity(workload.service.user, accounts)[1], *named))
+    return frozenset((identity(user, accounts)[1], *named, *memberships(user, accounts)))
+
+
+def memberships(user: str, accounts: Accounts) -> frozenset[str]:
+    """The numbers of the groups that the image puts a user in, which count where no group is named.
+
+    Source: moby/sys, user.GetExecUser.
+    """
+    name, _, group = user.partition(":")
+    account = _account(name, accounts)
+    found = accounts["group"].values() if not group and account in accounts["passwd"] else ()
+    return frozenset(number for number, members in found if account in members.split(","))
 
 
 def seccomp_profile(workload: Workload) -> str:
@@ -110,13 +139,18 @@ def declared_targets(workload: Workload) -> frozenset[str]:
     return frozenset(map(normpath, (*files, *mounts, *in_memory)))
 
 
-def undeclared(mounts: Iterable[Mount], declared: Collection[str]) -> list[str]:
-    """Where something is mounted that neither the engine gives to each container nor a file declares."""
-    return [mount["target"] for mount in mounts if not _is_known(mount, declared)]
+def undeclared(mounts: Iterable[Mount], declared: Collection[str], driver: str) -> list[str]:
+    """Where something is mounted that neither an engine of this storage driver gives nor a file declares."""
+    roots = _ROOTS.get(driver)
+    if roots is None:
+        raise Unread(f"nobody here knows what the storage driver {driver} mounts as the root of a container")
+    return [mount["target"] for mount in mounts if not _is_known(mount, declared, roots)]
 
 
-def _is_known(mount: Mount, declared: Collection[str]) -> bool:
+def _is_known(mount: Mount, declared: Collection[str], roots: Collection[str]) -> bool:
     target = mount["target"]
+    if target == "/":
+        return mount["kind"] in roots
     if target in declared or target in _FILES or _SYSTEMS.get(target) == mount["kind"]:
         return True
     if target == "/sys/fs/cgroup" or target.startswith("/sys/fs/cgroup/"):

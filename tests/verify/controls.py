@@ -102,8 +102,9 @@ def _each_container(wrong: Callable[[Container], str | None]) -> Check:
 
 
 def _own_partition(look: Look) -> Iterator[Fault]:
-    if look.mount_of_data != "/var/lib/docker":
-        yield Fault("/var/lib/docker", f"lies on the file system of {look.mount_of_data}")
+    if look.mount_of_data != look.data:
+        lies = f"lies on the file system of {look.mount_of_data}" if look.mount_of_data else "is not there"
+        yield Fault(look.data, lies)
 
 
 def _trusted_users(look: Look) -> Iterator[Fault]:
@@ -365,7 +366,7 @@ CONTROLS = (
     Control("1.1.2", "Only trusted users control the engine", _trusted_users),
     Control("1.1.3", "dockerd is audited", _audited(*_DOCKERD)),
     Control("1.1.4", "/run/containerd is audited", _audited("/run/containerd")),
-    Control("1.1.5", "/var/lib/docker is audited", _audited("/var/lib/docker")),
+    Control("1.1.5", "The engine's data are audited", lambda look: _audited(look.data)(look)),
     Control("1.1.6", "/etc/docker is audited", _audited("/etc/docker")),
     Control("1.1.7", "docker.service is audited", _unit_audited("docker.service")),
     Control("1.1.8", "containerd's socket is audited", _audited(_CONTAINERD_SOCKET)),

@@ -182,5 +182,5 @@ def itself(host: str) -> Replica:
 
 
 def kept_out(answer: object) -> bool:
-    """Whether nobody was found or reached; what else went wrong says nothing of that."""
+    """Whether nobody was found or reached; what else went wrong, as with a resolver, says nothing of that."""
     return answer["error"].startswith(NOWHERE) if isinstance(answer, dict) else answer == []

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from testinfra.host import Host as Machine
 
 from tests.verify.expected import Expected
 from tests.verify.look import Look, Unread, look_at, output
-from tests.verify.machine import request_for
+from tests.verify.machine import data_of, request_for
 
 Read = TypeVar("Read")
 Container = Mapping[str, Any]
@@ -59,6 +59,14 @@ class Question:
     arguments: tuple[Any, ...]
 
 
+class Ran(NamedTuple):
+    """How a command ended on a host, and what it printed."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
 class Remembered(Generic[Read]):
     """A property that is read once; what reading it raised is remembered too, and raised each time."""
 
@@ -92,7 +100,8 @@ class Evidence:
     @Remembered
     def looks(self) -> Mapping[str, Look]:
         """What the controls of the CIS benchmark look at, by host."""
-        return self.on_each(lambda name: look_at(self.machines[name]))
+        hosts = self._expected.fleet.hosts
+        return self.on_each(lambda name: look_at(self.machines[name], data_of(hosts[name])))
 
     @Remembered
     def engines(self) -> Mapping[str, Mapping[str, Any]]:
@@ -170,6 +179,10 @@ class Evidence:
         for of_host in self.on_each(lambda name: self._answers(name, asked[name])).values():
             found |= of_host
         return found
+
+    def ran(self, host: str, command: str) -> Ran:
+        """What came of a command; one that does not end in time is left alone, and unknown."""
+        return Ran(*self._told(host, MACHINE, "ran", command))
 
     def on_each(self, read: Callable[[str], Read]) -> dict[str, Read]:
         """What is read from each host, from all at the same time."""

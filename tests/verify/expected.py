@@ -13,6 +13,7 @@ from cascade.model.host import Host
 from cascade.model.networks import Overlay
 from cascade.model.service import Service
 from cascade.model.workload import Workload
+from tests.verify.look import Unread
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ class Expected:
         """The variables that the image contract promises an agent."""
         declared = self.workloads[name].declared
         return [*declared.contract(), "REPLICA_SLOT"] if declared else []
+
+    def pin_of(self, workload: Workload) -> str:
+        """The one image that its file means."""
+        pin = self.fleet.images[workload.service.image]
+        if isinstance(pin, ValueError):
+            raise Unread(f"nobody here knows which image is meant: {pin}")
+        return pin
 
     def rlimits_of(self, workload: Workload) -> dict[str, tuple[int, int]]:
         """Soft and hard limits of its processes, but for what its hosts are said to be unable to set."""

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testinfra.host import Host as Machine
-
 from cascade.model.host import Host
-from tests.verify.evidence import Remembered
+from tests.verify.evidence import Evidence, Remembered
 from tests.verify.look import Unread
 
 # Source: NVIDIA's driver: what /dev/nvidia0 and its siblings are; these two are for all GPUs together.
@@ -39,8 +37,8 @@ class Card:
 class Driver:
     """What the driver of one host says, and nothing where no GPU is to be."""
 
-    def __init__(self, machine: Machine, host: Host) -> None:
-        self._machine = machine
+    def __init__(self, evidence: Evidence, host: Host) -> None:
+        self._evidence = evidence
         self._host = host
 
     @Remembered
@@ -54,15 +52,13 @@ class Driver:
         return used_memory(self._said(PROCESSES)) if self._host.has_gpu else []
 
     def _said(self, command: str) -> str:
-        if self._machine.run(THERE).rc:
-            raise Unread(
-                f"{self._host.name}: the kernel has loaded no driver of NVIDIA's, or it has no devices"
-            )
-        done = self._machine.run(command)
+        name = self._host.name
+        if self._evidence.ran(name, THERE).rc:
+            raise Unread(f"{name}: the kernel has loaded no driver of NVIDIA's, or it has no devices")
+        done = self._evidence.ran(name, command)
         if done.rc:
-            raise Unread(f"{self._host.name}: {command}: {(done.stderr or done.stdout).strip()}")
-        text: str = done.stdout
-        return text
+            raise Unread(f"{name}: {command}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
 
 
 def driver_version(text: str) -> str:

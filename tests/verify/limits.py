@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 
 # Source: Linux, fs/proc/base.c, lnames; the names are those of setrlimit(2).
 KERNELS_NAMES = {
@@ -27,8 +28,18 @@ Limit = tuple[int, int]
 _NANO = 10**9
 
 
-def cpu_quotas(nano_cpus: int, period: str) -> set[str]:
-    """The quotas that stand for a limit: in whole microseconds, or with systemd in whole percents above."""
+def memory(limit: str | None) -> float:
+    """How much that is; the kernel writes "max", or has no such file, where it limits nothing."""
+    return inf if limit is None or limit == "max" else int(limit)
+
+
+def cpu_quotas(nano_cpus: int, period: str | None) -> set[str]:
+    """The quotas that stand for a limit: in whole microseconds, or with systemd in whole percents above.
+
+    None where the kernel has no period to limit anything in.
+    """
+    if period is None:
+        return set()
     quota = nano_cpus * int(period) // _NANO
     percents = -(-quota * 100 // int(period))
     return {str(quota), str(percents * int(period) // 100)}

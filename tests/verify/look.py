@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from testinfra.host import Host as Machine
@@ -26,13 +27,13 @@ PATHS = (
     "/usr/bin/runc",
     "/usr/sbin/dockerd",
     "/usr/sbin/runc",
-    "/var/lib/docker",
 )
 UNITS = ("docker.service", "docker.socket")
 _UNIT_FILE = "systemctl show --value --property FragmentPath"
 # Source: getent(1): 2 where there is no such group.
 _MEMBERS = "getent group docker || test $? = 2"
 _CERTIFICATES = "find /etc/docker/certs.d -type f 2>/dev/null || test ! -e /etc/docker/certs.d"
+_MOUNT = "if test -e %s; then findmnt --noheadings --output TARGET --target %s; fi"
 # One that ends meanwhile is of nobody any more.
 _GROUPS_OF_SSHD = "for pid in $(pgrep -x sshd); do if grep -sH . /proc/$pid/cgroup; then :; fi; done"
 
@@ -62,6 +63,7 @@ class Look:
     unit_files: Mapping[str, str]
     registry_certificates: tuple[str, ...]
     docker_group: tuple[str, ...]
+    data: str
     mount_of_data: str
     audit_rules: str
     listening: tuple[str, ...]
@@ -86,8 +88,8 @@ class Look:
         return self.swarm.get("Cluster") or None if self.swarm.get("ControlAvailable") else None
 
 
-def look_at(machine: Machine) -> Look:
-    """Read everything at once from a host, as root."""
+def look_at(machine: Machine, data: str) -> Look:
+    """Read everything at once from a host, as root; `data` is where its engine is to keep its data."""
 
     def lines(command: str) -> tuple[str, ...]:
         return tuple(output(machine, command).splitlines())
@@ -111,11 +113,12 @@ def look_at(machine: Machine) -> Look:
         daemon=json.loads(output(machine, "cat /etc/docker/daemon.json 2>/dev/null || echo '{}'")),
         arguments=_separated(output(machine, f"tr '\\0' '\\n' </proc/{main}/cmdline")),
         environment=_variables(output(machine, f"tr '\\0' '\\n' </proc/{main}/environ")),
-        files=_files(machine, (*PATHS, *filter(None, unit_files.values()), *certificates)),
+        files=files_at(machine, (*PATHS, data, *filter(None, unit_files.values()), *certificates)),
         unit_files=unit_files,
         registry_certificates=certificates,
         docker_group=members_of(output(machine, _MEMBERS)),
-        mount_of_data=output(machine, "findmnt --noheadings --output TARGET --target /var/lib/docker"),
+        data=data,
+        mount_of_data=output(machine, _MOUNT % (quote(data), quote(data))),
         audit_rules=output(machine, "if command -v auditctl >/dev/null; then auditctl -l; fi"),
         listening=lines("ss --no-header --listening --tcp --numeric | awk '{print $4}'"),
         containers=containers,
@@ -164,10 +167,12 @@ def _variables(text: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in _separated(text))}
 
 
-def _files(machine: Machine, paths: tuple[str, ...]) -> dict[str, File]:
-    command = "for path in %s; do if test -e $path; then stat -L -c '%%n %%U %%G %%a' $path; fi; done"
-    rows = (line.split() for line in output(machine, command % " ".join(paths)).splitlines())
-    return {path: File(owner, group, int(mode, 8)) for path, owner, group, mode in rows}
+def files_at(machine: Machine, paths: tuple[str, ...]) -> dict[str, File]:
+    """Those of these files that are there."""
+    command = 'for path in %s; do if test -e "$path"; then stat -L -c \'%%U %%G %%a %%n\' "$path"; fi; done'
+    lines = output(machine, command % " ".join(map(quote, paths))).splitlines()
+    rows = (line.split(maxsplit=3) for line in lines)
+    return {path: File(owner, group, int(mode, 8)) for owner, group, mode, path in rows}
 
 
 def members_of(line: str) -> tuple[str, ...]:

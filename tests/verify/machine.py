@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from posixpath import normpath
 from typing import Any
 
 from cryptography import x509
@@ -23,7 +24,8 @@ ENGINES = {
 }
 # What images and overlay networks rest on; the last one balances what is published on all hosts.
 MODULES = ("overlay", "vxlan", "ip_vs")
-CERTIFICATE = "/var/lib/docker/swarm/certificates/swarm-node.crt"
+# Source: moby, where an engine keeps its data that is told nothing else.
+DATA = "/var/lib/docker"
 
 
 def request_for(host: Host, fleet: Fleet) -> dict[str, Any]:
@@ -35,11 +37,21 @@ def request_for(host: Host, fleet: Fleet) -> dict[str, Any]:
         "sysctls": sorted(host.sysctls),
         "units": [*UNITS, PROFILES_UNIT, SECRETS_UNIT, *CLOCKS],
         "modules": list(MODULES),
-        "folders": ["/", "/var/lib/docker"],
+        "folders": ["/", data_of(host)],
         "sshd": host.ssh_hardening,
         "reach": [[manager.swarm_address, JOIN_PORT], *others],
-        "certificate": CERTIFICATE,
+        "certificate": certificate_of(host),
     }
+
+
+def data_of(host: Host) -> str:
+    """Where the engine of a host keeps its data."""
+    return normpath(str(host.daemon_settings.get("data-root", DATA)))
+
+
+def certificate_of(host: Host) -> str:
+    """Where a node of a Swarm keeps its certificate."""
+    return f"{data_of(host)}/swarm/certificates/swarm-node.crt"
 
 
 def kept_sysctls(text: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Runs on a host, as root: what the machine itself shows, read and never changed.
 
-`python3 -IS -c SOURCE machine REQUEST` prints it as JSON. Standard library of python3-minimal only, and
-nothing of Cascade.
+`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `machine`, or of a command what it `ran` to.
+Standard library of python3-minimal only, and nothing of Cascade.
 """
 
 import json
@@ -9,9 +9,11 @@ import os
 import socket
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TextIO
 
 TIMEOUT_S = 5
+ENDS_WITHIN_S = 60
 LISTENING = "0A"
 PROFILES = "/sys/kernel/security/apparmor/profiles"
 UNIT_FACTS = "LoadState,ActiveState,UnitFileState"
@@ -46,16 +48,40 @@ def machine(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def output(*argv: str, may_be: "tuple[int, ...]" = (0,)) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode not in may_be:
-        raise OSError("%s: %d %s" % (argv[0], done.returncode, done.stderr.strip()))
-    return done.stdout
+    code, said, wrong = ended(*argv)
+    if code not in may_be:
+        raise OSError("%s: %d %s" % (argv[0], code, wrong.strip()))
+    return said
+
+
+def ended(*argv: str) -> "tuple[int, str, str]":
+    """How a program ended, and what it printed."""
+    program = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    )
+    try:
+        said, wrong = program.communicate(timeout=ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        # It is not waited for: whoever hangs in the kernel cannot be killed.
+        program.kill()
+        raise TimeoutError("%s did not end within %d s" % (" ".join(argv), ENDS_WITHIN_S)) from None
+    return program.returncode, said, wrong
+
+
+def ran(command: str) -> "tuple[int, str, str]":
+    """How a command of the shell ended, and what it printed."""
+    return ended("sh", "-c", command)
+
+
+def opened(path: str) -> TextIO:
+    """A file in which nobody knows who wrote what: what is no UTF-8 is none of what is looked for."""
+    return open(path, encoding="utf-8", errors="replace")
 
 
 def read(path: str) -> "str | None":
     """None where there is no such file."""
     try:
-        with open(path) as file:
+        with opened(path) as file:
             return file.read().strip()
     except FileNotFoundError:
         return None
@@ -63,7 +89,7 @@ def read(path: str) -> "str | None":
 
 def os_release() -> dict[str, str]:
     """Source: os-release(5)."""
-    with open("/etc/os-release") as file:
+    with opened("/etc/os-release") as file:
         pairs = [line.rstrip("\n").split("=", 1) for line in file if "=" in line]
     return {key: value.strip("\"'") for key, value in pairs}
 
@@ -97,14 +123,17 @@ def has_module(name: str) -> bool:
     if os.path.isdir("/sys/module/" + name):
         return True
     try:
-        return subprocess.run(("modprobe", "--dry-run", "--quiet", name)).returncode == 0
+        return ended("modprobe", "--dry-run", "--quiet", name)[0] == 0
     except FileNotFoundError:
         return False
 
 
-def used(path: str) -> dict[str, float]:
+def used(path: str) -> "dict[str, float] | None":
     """Which part of its file system's space and of its files is taken, as users other than root see it."""
-    found = os.statvfs(path)
+    try:
+        found = os.statvfs(path)
+    except FileNotFoundError:
+        return None
     return {
         "space": 1 - found.f_bavail / found.f_blocks,
         "files": 1 - found.f_favail / found.f_files if found.f_files else 0,
@@ -123,9 +152,9 @@ def started(pid: int) -> "float | None":
     """When a process began, in seconds since 1970. Source: proc_pid_stat(5), field 22."""
     if not pid:
         return None
-    with open("/proc/%d/stat" % pid) as file:
+    with opened("/proc/%d/stat" % pid) as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
-    with open("/proc/stat") as file:
+    with opened("/proc/stat") as file:
         boot = next(int(line.split()[1]) for line in file if line.startswith("btime "))
     return boot + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -178,7 +207,7 @@ def place(text: str) -> "list[Any]":
     return [socket.inet_ntop(family, b"".join(words)).replace("::ffff:", ""), int(port, 16)]
 
 
-PARTS = {"machine": machine}
+PARTS: "dict[str, Callable[[Any], Any]]" = {"machine": machine, "ran": ran}
 
 if __name__ == "__main__":
     json.dump(PARTS[sys.argv[1]](json.loads(sys.argv[2])), sys.stdout)

@@ -12,35 +12,50 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 ENGINE = "/run/docker.sock"
 RESOLVER = ("127.0.0.11", 53)
 TIMEOUT_S = 5
+# The engine, and a network's process beyond what its questions may last.
+ANSWERS_WITHIN_S = 60
 AT_ONCE = 16
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-LISTENING, ESTABLISHED = "0A", "01"
+NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
+LISTENING = "0A"
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 CONFINING = ("Name", "Uid", "Gid", "Groups", *CAPABILITIES, "NoNewPrivs", "Seccomp")
 # Source: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst: the file of the one and of the other.
 LIMITS = {
     "memory": (("memory", "memory.limit_in_bytes"), "memory.max"),
-    "swap": (("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max"),
     "pids": (("pids", "pids.max"), "pids.max"),
     "cpu_quota": (("cpu", "cpu.cfs_quota_us"), "cpu.max"),
     "cpu_period": (("cpu", "cpu.cfs_period_us"), "cpu.max"),
 }
 
 
+# Source: RFC 1035, and moby, libnetwork/resolver.go: Docker's resolver asks up to three others, four seconds
+# each, for what is no name of its own, and says that it failed where it may ask nobody or nobody answers.
+FOUND, FAILED, NOBODY = 0, 2, 3
+RESOLVED_WITHIN_S = 13
+
+
 class Gone(OSError):
     """What the engine has no longer."""
+
+
+class Unresolved(OSError):
+    """A name of which the resolver did not tell whether anybody has it."""
 
 
 def get(path: str) -> Any:
     """What the engine answers."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(ENGINE)
-        status, body = answer_to(connection, "localhost", path)
+        connection.settimeout(ANSWERS_WITHIN_S)
+        try:
+            connection.connect(ENGINE)
+            status, body = answer_to(connection, "localhost", path)
+        except TimeoutError:
+            raise TimeoutError("GET %s: no answer within %d s" % (path, ANSWERS_WITHIN_S)) from None
     if status != 200:
         kind = Gone if status == 404 else OSError
         raise kind("GET %s: %d %s" % (path, status, body.decode(errors="replace").strip()))
@@ -104,21 +119,17 @@ def alive(pid: int) -> bool:
 
 def process(pid: int, paths: list[str], variables: list[str]) -> dict[str, Any]:
     beside = fellows(pid)
-    found = confinements(beside)
     return {
-        "status": status(pid),
         "beside": beside,
-        "confinements": found,
-        "users": sorted({one["Uid"].split()[1] for one in found}, key=int),
+        "confinements": confinements(beside),
         "accounts": {name: accounts(pid, name) for name in ("passwd", "group")},
         "device_nodes": device_nodes(pid),
         "namespaces": {kind: os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in NAMESPACES},
-        "apparmor": first_line("/proc/%d/attr/current" % pid),
         "limits": {name: limit(pid, name) for name in LIMITS},
         "rlimits": rlimits(pid),
         "environment": environment(pid, variables),
         "mounts": mounts(pid),
-        "listening": sorted({port for port, _, state in sockets(pid) if state == LISTENING}),
+        "listening": listening(pid),
         "default_routes": default_routes(pid),
         "addresses": addresses(pid),
         "files": {path: stated("/proc/%d/root%s" % (pid, path)) for path in paths},
@@ -154,10 +165,10 @@ def is_runc(program: str) -> bool:
 
 
 def accounts(pid: int, name: str) -> "dict[str, list[str]]":
-    """The numbers of its users with their groups, or of its groups, by name, as the image has them."""
+    """The numbers of its users with their groups, or of its groups with their members, by name."""
     try:
-        with open("/proc/%d/root/etc/%s" % (pid, name)) as file:
-            rows = [line.split(":") for line in file]
+        with opened("/proc/%d/root/etc/%s" % (pid, name)) as file:
+            rows = [line.rstrip("\n").split(":") for line in file]
     except FileNotFoundError:
         return {}
     return {row[0]: row[2:4] for row in rows if len(row) > 3}
@@ -176,23 +187,28 @@ def is_node(mode: int) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
+def opened(path: str) -> TextIO:
+    """A file in which nobody knows who wrote what: what is no UTF-8 is none of what is looked for."""
+    return open(path, encoding="utf-8", errors="replace")
+
+
 def first_line(path: str) -> "str | None":
     """None where there is no such thing; the kernel calls a module that is off an invalid argument."""
     try:
-        with open(path) as file:
+        with opened(path) as file:
             return file.readline().rstrip("\n\0")
     except OSError:
         return None
 
 
 def status(pid: int) -> dict[str, str]:
-    with open("/proc/%d/status" % pid) as file:
+    with opened("/proc/%d/status" % pid) as file:
         return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
 
 
 def groups_of(pid: int) -> dict[str, str]:
     """Its control group by controller; the one of version 2 has an empty name."""
-    with open("/proc/%d/cgroup" % pid) as file:
+    with opened("/proc/%d/cgroup" % pid) as file:
         rows = [line.rstrip("\n").split(":", 2) for line in file]
     return {controller: path for _, controllers, path in rows for controller in controllers.split(",")}
 
@@ -207,7 +223,7 @@ def folder_of(pid: int, controller: str) -> "tuple[str, bool]":
 
 def fellows(pid: int) -> list[int]:
     folder, _ = folder_of(pid, "pids")
-    with open(folder + "/cgroup.procs") as file:
+    with opened(folder + "/cgroup.procs") as file:
         return [int(line) for line in file]
 
 
@@ -222,20 +238,20 @@ def limit(pid: int, name: str) -> "str | None":
 
 def rlimits(pid: int) -> "dict[str, list[str]]":
     """Soft and hard limit by the kernel's name, 25 characters wide. Source: Linux, fs/proc/base.c."""
-    with open("/proc/%d/limits" % pid) as file:
+    with opened("/proc/%d/limits" % pid) as file:
         return {line[:25].strip(): line[25:].split()[:2] for line in file}
 
 
 def environment(pid: int, names: list[str]) -> dict[str, str]:
     """Only the variables of these names: others may hold what nobody should see."""
-    with open("/proc/%d/environ" % pid) as file:
+    with opened("/proc/%d/environ" % pid) as file:
         pairs = [entry.partition("=") for entry in file.read().split("\0")]
     return {name: value for name, _, value in pairs if name in names}
 
 
 def mounts(pid: int) -> "list[dict[str, Any]]":
     """Source: proc_pid_mountinfo(5)."""
-    with open("/proc/%d/mountinfo" % pid) as file:
+    with opened("/proc/%d/mountinfo" % pid) as file:
         return [mount(*line.rstrip("\n").split(" - ", 1)) for line in file]
 
 
@@ -253,29 +269,29 @@ def mount(left: str, right: str) -> "dict[str, Any]":
     }
 
 
-def sockets(pid: int) -> "list[tuple[int, str, str]]":
-    """Local port, remote address and state of each TCP socket of its network."""
-    found = []
+def listening(pid: int) -> list[int]:
+    """The TCP ports at which somebody listens in its network."""
+    found = set()
     for name in ("tcp", "tcp6"):
         try:
-            with open("/proc/%d/net/%s" % (pid, name)) as file:
+            with opened("/proc/%d/net/%s" % (pid, name)) as file:
                 rows = [line.split() for line in file][1:]
         except FileNotFoundError:
             continue
-        found += [(int(row[1].rpartition(":")[2], 16), row[2], row[3]) for row in rows]
-    return found
+        found |= {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING}
+    return sorted(found)
 
 
 def default_routes(pid: int) -> list[str]:
     """The interfaces that lead everywhere."""
-    with open("/proc/%d/net/route" % pid) as file:
+    with opened("/proc/%d/net/route" % pid) as file:
         rows = [line.split() for line in file][1:]
     return [row[0] for row in rows if row[1] == row[7] == "00000000"]
 
 
 def addresses(pid: int) -> list[str]:
     """The IPv4 addresses that the kernel has for its network's own."""
-    with open("/proc/%d/net/fib_trie" % pid) as file:
+    with opened("/proc/%d/net/fib_trie" % pid) as file:
         return own_addresses(file.read().splitlines())
 
 
@@ -312,12 +328,17 @@ def files(paths: list[str]) -> "dict[str, dict[str, Any] | None]":
 
 def probes(request: "list[dict[str, Any]]") -> "list[list[Any]]":
     """What is answered inside of the networks of processes: a list of answers for each one asked."""
-    answers = []
-    for start in range(0, len(request), AT_ONCE):
-        some = request[start : start + AT_ONCE]
-        children = [in_network(one) for one in some]
-        answers += [answers_of(child, one) for child, one in zip(children, some, strict=True)]
-    return answers
+    starts = range(0, len(request), AT_ONCE)
+    return [answers for start in starts for answers in probed(request[start : start + AT_ONCE])]
+
+
+def probed(some: "list[dict[str, Any]]") -> "list[list[Any]]":
+    children = [in_network(one) for one in some]
+    try:
+        return [answers_of(child, one) for child, one in zip(children, some, strict=True)]
+    finally:
+        for child in children:
+            child.kill()
 
 
 def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
@@ -328,7 +349,14 @@ def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
 
 
 def answers_of(child: "subprocess.Popen[bytes]", one: "dict[str, Any]") -> "list[Any]":
-    said, _ = child.communicate()
+    within = ANSWERS_WITHIN_S + (RESOLVED_WITHIN_S + TIMEOUT_S) * len(one["questions"])
+    try:
+        said, _ = child.communicate(timeout=within)
+    except subprocess.TimeoutExpired:
+        words = (len(one["questions"]), one["pid"], within)
+        raise TimeoutError(
+            "%d questions in the network of process %d: no answer within %d s" % words
+        ) from None
     if child.returncode and not alive(one["pid"]):
         return [{"error": "it has ended before it was asked"}] * len(one["questions"])
     if child.returncode:
@@ -353,11 +381,22 @@ def addresses_of(name: str) -> list[str]:
     """The IPv4 addresses that Docker's resolver gives for a name. Source: RFC 1035."""
     question = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
     query = struct.pack("!6H", 4919, 0x0100, 1, 0, 0, 0) + question + struct.pack("!2H", 1, 1)
+    answer = resolved(query)
+    if (code := answer[3] & 0xF) not in (FOUND, FAILED, NOBODY):
+        raise Unresolved("%s: the resolver answers with code %d" % (name, code))
+    return sorted(addresses_in(answer, len(query)))
+
+
+def resolved(query: bytes) -> bytes:
+    """What the resolver answers; none at all says nothing of a name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(TIMEOUT_S)
-        client.connect(RESOLVER)
-        client.send(query)
-        return sorted(addresses_in(client.recv(65535), len(query)))
+        client.settimeout(RESOLVED_WITHIN_S)
+        try:
+            client.connect(RESOLVER)
+            client.send(query)
+            return client.recv(65535)
+        except OSError as error:
+            raise Unresolved("the resolver: %s" % error) from None
 
 
 def addresses_in(answer: bytes, offset: int) -> list[str]:

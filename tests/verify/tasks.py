@@ -1,4 +1,4 @@
-"""Which tasks of a service keep failing, as the manager tells of them."""
+"""Which tasks of a service, and which containers, keep failing, as the engines tell of them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ def failing(
     current = sorted((task for task in own if _spec(task["Spec"]) == _spec(template)), key=_slot)
     places = (list(of_one) for _, of_one in groupby(current, key=_slot))
     return [task for place in places for task in _unreplaced(place, _time(now))]
+
+
+def keeps_falling(container: Mapping[str, Any], now: str, engine: float) -> bool:
+    """Whether its engine started it again and again, and what runs now has not proved itself since.
+
+    The engine counts how often it did so since somebody else started it, and tells of the last time alone:
+    after several, what runs now has to have run for as long as those before it lived on average. `engine`
+    says when it began, in seconds since 1970, for then it counts anew.
+    """
+    fell: int = container["RestartCount"]
+    state = container["State"]
+    if fell < 2:
+        return False
+    began = max(_time(container["Created"]).timestamp(), engine)
+    lived = (_time(state["FinishedAt"]).timestamp() - began) / fell
+    runs = _time(now) - _time(state["StartedAt"])
+    return runs.total_seconds() < lived
 
 
 def _unreplaced(place: list[Task], now: datetime) -> list[Task]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from cascade.model.agent import Agent
@@ -11,8 +9,9 @@ from cascade.model.workload import Workload
 from tests.verify.conversations import Conversations
 from tests.verify.evidence import Evidence, Replica
 from tests.verify.expected import Expected
-from tests.verify.limits import cpu_quotas, unequal_limits
+from tests.verify.limits import cpu_quotas, memory, unequal_limits
 from tests.verify.record import not_asked
+from tests.verify.tasks import keeps_falling
 
 Replicas = tuple[Replica, ...]
 # The kernel limits whole pages.
@@ -36,8 +35,12 @@ def test_every_replica_runs_on_a_host_that_its_constraints_admit(
     assert [str(one) for one in replicas if one.host not in hosts] == []
 
 
-def test_no_replica_was_started_again_by_its_engine(replicas: Replicas) -> None:
-    assert [str(one) for one in replicas if one.container["RestartCount"]] == []
+def test_no_replica_falls_again_and_again(replicas: Replicas, evidence: Evidence) -> None:
+    def falls(one: Replica) -> bool:
+        began = evidence.hosts[one.host]["engine"]["started"] or 0
+        return keeps_falling(one.container, evidence.engines[one.host]["info"]["SystemTime"], began)
+
+    assert [str(one) for one in replicas if falls(one)] == []
 
 
 def test_every_replica_runs_exactly_the_image_that_it_is_pinned_to(
@@ -56,9 +59,7 @@ def test_every_replica_runs_exactly_the_image_that_it_is_pinned_to(
 def test_the_image_of_every_replica_is_the_one_of_the_files(
     workload: Workload, replicas: Replicas, expected: Expected
 ) -> None:
-    pin = expected.fleet.images[workload.service.image]
-    if isinstance(pin, ValueError):
-        pytest.skip(f"nobody here knows which image is meant: {pin}")
+    pin = expected.pin_of(workload)
     assert {str(one): one.container["Config"]["Image"] for one in replicas} == {
         str(one): pin for one in replicas
     }
@@ -113,13 +114,12 @@ def test_the_agents_of_the_group_have_no_more_memory_than_its_budget(
     if not budgets:
         not_asked("its file sets no limit of memory")
     limited = {agents: sum(_memory_of(evidence.replicas[name]) for name in agents) for agents in budgets}
-    assert {agents: memory for agents, memory in limited.items() if memory > budgets[agents]} == {}
+    assert {agents: has for agents, has in limited.items() if has > budgets[agents]} == {}
 
 
 def _memory_of(replicas: Replicas) -> float:
     """What the kernel lets one replica of an agent have."""
-    limits = (one.process["limits"]["memory"] for one in replicas)
-    return max((inf if limit == "max" else int(limit) for limit in limits), default=0)
+    return max((memory(one.process["limits"]["memory"]) for one in replicas), default=0)
 
 
 def test_the_processor_time_of_every_replica_is_limited_by_the_kernel(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from testinfra.host import Host as Machine
 
 from cascade.model.host import Host
 from cascade.model.vram import SharedGpu
@@ -23,18 +22,18 @@ LIBRARY = "nvidia-smi --query-gpu=driver_version --format=csv,noheader"
 @pytest.fixture(scope="session")
 def gpus(evidence: Evidence, expected: Expected) -> Gpus:
     """What the driver of each host says: where one says nothing, the others are heard."""
-    return {name: Driver(evidence.machines[name], host) for name, host in expected.fleet.hosts.items()}
+    return {name: Driver(evidence, host) for name, host in expected.fleet.hosts.items()}
 
 
 def test_the_driver_that_the_kernel_of_the_host_has_loaded_is_that_of_its_library(
-    node: Host, machine: Machine
+    node: Host, evidence: Evidence
 ) -> None:
     _has_gpu(node)
-    loaded = machine.run(f"cat {LOADED}")
+    loaded = evidence.ran(node.name, f"cat {LOADED}")
     assert loaded.rc == 0, (
         f"the kernel of {node.name} has loaded no driver of NVIDIA's: {loaded.stderr.strip()}"
     )
-    library = machine.run(LIBRARY)
+    library = evidence.ran(node.name, LIBRARY)
     assert library.rc == 0, f"{node.name}: nvidia-smi: {(library.stderr or library.stdout).strip()}"
     assert {*library.stdout.split()} == {driver_version(loaded.stdout)}
 

@@ -64,6 +64,7 @@ def test_something_keeps_the_clock_right(node: Host, evidence: Evidence) -> None
 
 def test_no_file_system_of_the_engine_is_full(node: Host, evidence: Evidence) -> None:
     found = evidence.hosts[node.name]["full"]
+    assert [path for path, parts in found.items() if parts is None] == [], "it is not there"
     assert {path: parts for path, parts in found.items() if max(parts.values()) > FULL} == {}
 
 

@@ -177,12 +177,13 @@ def _mounted(replica: Replica, target: str) -> Mapping[str, Any]:
 
 
 def test_nothing_is_mounted_but_what_its_file_declares(
-    workload: Workload, replicas: Replicas, expected: Expected
+    workload: Workload, replicas: Replicas, evidence: Evidence, expected: Expected
 ) -> None:
     declared = declared_targets(workload)
 
     def foreign(one: Replica) -> list[str]:
-        found = undeclared(one.process["mounts"], declared)
+        driver = evidence.engines[one.host]["info"]["Driver"]
+        found = undeclared(one.process["mounts"], declared, driver)
         return [path for path in found if not (_has_gpu(workload, one, expected) and is_of_gpus(path))]
 
     assert _each(replicas, foreign) == {}

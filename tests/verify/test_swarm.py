@@ -13,7 +13,14 @@ from cascade.model.host import Host
 from cascade.model.workload import Workload
 from tests.verify.evidence import Evidence
 from tests.verify.expected import Expected
-from tests.verify.machine import CERTIFICATE, GOSSIP_PORT, JOIN_PORT, is_signed_by, members_of_node, validity
+from tests.verify.machine import (
+    GOSSIP_PORT,
+    JOIN_PORT,
+    certificate_of,
+    is_signed_by,
+    members_of_node,
+    validity,
+)
 from tests.verify.tasks import failing
 
 Service = Mapping[str, Any]
@@ -34,7 +41,7 @@ def member(node: Host, evidence: Evidence) -> Mapping[str, Any]:
 def certificate(node: Host, evidence: Evidence) -> str:
     """What a node shows to the others."""
     found = evidence.hosts[node.name]["certificate"]
-    assert found, f"{node.name}: there is no {CERTIFICATE}"
+    assert found, f"{node.name}: there is no {certificate_of(node)}"
     return str(found)
 
 
