@@ -12,9 +12,10 @@ import pytest
 import testinfra
 
 from cascade.model.host import Host
+from tests.verify import look
 from tests.verify.controls import CONTROLS, Fault
 from tests.verify.exceptions import Exempt, by_hand, exceptions, lacking, unexcused
-from tests.verify.look import PATHS, File, Look, files_at, inside, members_of
+from tests.verify.look import PATHS, File, Look, Unread, files_at, inside, members_of
 
 Seen = dict[str, Any]
 PAGE = Path(__file__).parents[2] / "docs/how-to/verify.md"
@@ -296,6 +297,20 @@ def test_a_host_that_is_as_the_benchmark_asks_passes_every_control() -> None:
 
 def test_data_that_are_not_there_lie_nowhere() -> None:
     assert faults({**good(), "mount_of_data": ""}, "1.1.1") == [Fault(DATA, "is not there")]
+
+
+def test_a_command_that_does_not_end_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "ENDS_WITHIN_S", 0.1)
+    with pytest.raises(Unread, match="tail -f /dev/null: it did not end"):
+        look.output(testinfra.get_host("local://"), "tail -f /dev/null")
+
+
+def test_what_a_command_says_to_its_shell_is_kept() -> None:
+    here = testinfra.get_host("local://")
+    assert look.output(here, "for one in 'a b' \"c\"; do echo $one; done") == "a b\nc"
+    assert look.output(here, "printf 'caf\\351'") == "caf\ufffd"
+    with pytest.raises(Unread, match=r"ls /no/such: .*such"):
+        look.output(here, "ls /no/such")
 
 
 def test_files_are_seen_whatever_they_are_called_and_those_that_are_not_there_are_left_out(

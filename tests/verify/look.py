@@ -29,6 +29,10 @@ PATHS = (
     "/usr/sbin/runc",
 )
 UNITS = ("docker.service", "docker.socket")
+# The files of large images are many.
+ENDS_WITHIN_S = 300
+# Source: timeout(1).
+ENDED_BY_TIMEOUT = 124
 _UNIT_FILE = "systemctl show --value --property FragmentPath"
 # Source: getent(1): 2 where there is no such group.
 _MEMBERS = "getent group docker || test $? = 2"
@@ -137,11 +141,13 @@ def look_at(machine: Machine, data: str) -> Look:
 
 def output(machine: Machine, command: str) -> str:
     """What a command prints; of one that fails only what went wrong, for what it printed may be secret."""
-    done = machine.run(command)
+    done = machine.run(f"timeout {ENDS_WITHIN_S} sh -c {quote(command)}")
     if done.rc:
-        raise Unread(f"{' '.join(command.split()[:3])}: {done.stderr.strip() or f'exit code {done.rc}'}")
-    text: str = done.stdout
-    return text.rstrip("\r\n")
+        late = f"it did not end within {ENDS_WITHIN_S} s" if done.rc == ENDED_BY_TIMEOUT else ""
+        wrong = late or done.stderr.strip() or f"exit code {done.rc}"
+        raise Unread(f"{' '.join(command.split()[:3])}: {wrong}")
+    printed: bytes = done.stdout_bytes
+    return printed.decode(errors="replace").rstrip("\r\n")
 
 
 def name_of(container: Mapping[str, Any]) -> str:
@@ -186,7 +192,7 @@ def _statuses(machine: Machine, pids: Mapping[str, int]) -> dict[str, dict[str, 
         return {}
     paths = " ".join(f"/proc/{pid}/status" for pid in pids.values())
     found: dict[str, dict[str, str]] = {str(pid): {} for pid in pids.values()}
-    for line in output(machine, f"grep --with-filename . {paths}").splitlines():
+    for line in output(machine, f"grep --text --with-filename . {paths}").splitlines():
         path, key, value = line.split(":", 2)
         found[path.split("/")[2]][key] = value.strip()
     return {name: found[str(pid)] for name, pid in pids.items()}
