@@ -225,7 +225,7 @@ class Evidence:
         return self._told(host, WITNESS, part, request)
 
     def _told(self, host: str, program: str, part: str, request: object) -> Any:
-        argv = ("python3", "-IS", "-c", program, part, json.dumps(request))
+        argv = ("python3", "-IBS", "-c", program, part, json.dumps(request))
         done = self.machines[host].run(shlex.join(argv))
         if done.rc:
             raise Unread(f"{host}: {part}: {_last_line(done.stderr) or f'exit code {done.rc}'}")

@@ -1,6 +1,6 @@
 """Runs on a host, as root: what the machine itself shows, read and never changed.
 
-`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `machine`, or of a command what it `ran` to.
+`python3 -IBS -c SOURCE PART REQUEST` prints a part as JSON: `machine`, or of a command what it `ran` to.
 Standard library of python3-minimal only, and nothing of Cascade.
 """
 

@@ -1,6 +1,6 @@
 """Runs on a host, as root: what its engine answers and what its kernel holds, read and never changed.
 
-`python3 -IS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes`, `files` or `probes`.
+`python3 -IBS -c SOURCE PART REQUEST` prints a part as JSON: `engine`, `processes`, `files` or `probes`.
 Standard library of python3-minimal only, and nothing of Cascade.
 """
 
@@ -343,7 +343,7 @@ def probed(some: "list[dict[str, Any]]") -> "list[list[Any]]":
 
 def in_network(one: "dict[str, Any]") -> "subprocess.Popen[bytes]":
     """This program again, in the network of a process: os.setns came with Python 3.12 only."""
-    python = [sys.executable, "-IS", "-c", sys.orig_argv[sys.orig_argv.index("-c") + 1]]
+    python = [sys.executable, "-IBS", "-c", sys.orig_argv[sys.orig_argv.index("-c") + 1]]
     argv = ["nsenter", "--net=/proc/%d/ns/net" % one["pid"], *python, "asked", json.dumps(one["questions"])]
     return subprocess.Popen(argv, stdout=subprocess.PIPE)
 
