@@ -49,7 +49,8 @@ def command(inventory: Path, as_json: bool, **options: object) -> NoReturn:
     What the kernels, the engines and the agents themselves answer is compared with the inventory and the
     group files; nothing that Cascade wrote down is believed.
 
-    Exit code 0: all as it should be; 2: something is not; 1: something is unknown; 6: a host is unreachable.
+    Exit code 0: all as it should be; 2: something is not; 1: something is unknown; 6: a host is unreachable;
+    64: the files are wrong, or no test was chosen.
     """
     argv = [sys.executable, "-m", "pytest", *pytest_arguments(inventory, options)]
     sys.stdout.flush()
